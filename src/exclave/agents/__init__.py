@@ -1,0 +1,1 @@
+"""Processes; they decide nothing."""

@@ -1,0 +1,1 @@
+"""Shares, requests and approvals: how a quorum opens what nobody can open alone."""

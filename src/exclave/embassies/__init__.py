@@ -1,0 +1,1 @@
+"""The sites abroad: one verb a module."""

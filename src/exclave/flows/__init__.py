@@ -1,0 +1,1 @@
+"""Journeys: the only place that knows the order of things."""

@@ -1,0 +1,1 @@
+"""What is kept alive: one port, one adapter a kind of register."""

@@ -1,0 +1,1 @@
+"""Start and check what serves a rebuilt register."""

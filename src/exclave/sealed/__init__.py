@@ -1,0 +1,1 @@
+"""The sealed store format: pure transformations between captured content and stored objects."""

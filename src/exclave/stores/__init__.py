@@ -1,0 +1,1 @@
+"""Where objects are kept: one port, one adapter a kind of store."""

@@ -1,0 +1,1 @@
+"""Conformance suites and small real fakes, also for authors of adapters."""
