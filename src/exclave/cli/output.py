@@ -1,0 +1,72 @@
+"""What a verb says: data to standard output, talk to standard error, one JSON document when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import click
+
+from exclave.cli.progress import Board, board
+from exclave.errors import Misconfigured, Refused
+
+
+@dataclass(slots=True)
+class Output:
+    """Made by `cli.options` for one run of one verb. `mode` is the value of --progress."""
+
+    verb: str
+    as_json: bool = False
+    mode: str = "auto"
+    data: TextIO = field(default_factory=lambda: sys.stdout)
+    talk: TextIO = field(default_factory=lambda: sys.stderr)
+
+    def say(self, text: str) -> None:
+        """A remark for the person who waits; never part of the result."""
+        if self.mode != "none":
+            print(text, file=self.talk, flush=True)
+
+    def line(self, text: str = "") -> None:
+        """A line of the result as people read it; nothing with --json."""
+        if not self.as_json:
+            print(text, file=self.data)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows of the result under their columns; nothing with --json."""
+        widths = [max(len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)]
+        for row in (columns, *rows):
+            self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def document(self, **fields: Any) -> None:
+        """The result as one JSON document, `exclave/VERB/1`; nothing without --json. Called once a run."""
+        if self.as_json:
+            schema = {"schema": f"exclave/{self.verb.replace(' ', '-')}/1"}
+            print(json.dumps(schema | fields, indent=2, ensure_ascii=False), file=self.data)
+
+    def progress(self, *, safe: str) -> Board:
+        """A display of long work, for use in `with`. `safe` says what happens when the run is interrupted."""
+        return board("none" if self.mode == "auto" and self.as_json else self.mode, self.talk, safe)
+
+    def confirm(self, subject: str, sentence: str, *, yes: bool) -> None:
+        """Let a person type `subject` before a sovereign or destructive act, or raise Refused."""
+        if yes:
+            return
+        hint = f"the same with --yes, when {subject} is meant"
+        if not sys.stdin.isatty():
+            raise Refused("not-confirmed", f"{sentence} needs a confirmation", why="there is no terminal to ask", hint=hint)
+        self.say(f"{sentence}.")
+        if click.prompt(f"Type {subject} to go on", default="", show_default=False, err=True) != subject:
+            raise Refused("not-confirmed", f"{sentence} was not confirmed", why="another word was typed", hint=hint)
+
+
+def read_secret(prompt: str, file: str | None) -> str:
+    """A secret from a file (`-` is standard input) or typed unseen; never from the command line."""
+    if file is None:
+        if not sys.stdin.isatty():
+            raise Misconfigured("no-terminal", f"{prompt} cannot be asked for", why="there is no terminal", hint="give a file")
+        return str(click.prompt(prompt, hide_input=True, err=True))
+    with click.open_file(file) as stream:
+        return stream.read(4096).rstrip("\n")
