@@ -121,14 +121,23 @@ R = TypeVar("R", RegisterConfig, EmbassyConfig)
 def load(file: Path) -> Config:
     """The checked settings in `file`. Raises Misconfigured; touches nothing but this file."""
     try:
-        with file.open("rb") as stream:
-            values = tomllib.load(stream)
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         hint = "exclave init, or give --config FILE"
-        raise Misconfigured("no-settings", f"There is no {file}", why="every verb reads it", hint=hint) from error
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Misconfigured("settings-unreadable", f"{file} cannot be read", why=str(error), hint=f"edit {file}") from error
-    file = file.absolute()
+        raise Misconfigured(
+            "no-settings", f"There is no {file}", why="every verb reads it", hint=hint
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(file, error) from error
+    return parse(text, file.absolute())
+
+
+def parse(text: str, file: Path) -> Config:
+    """The checked settings in `text`, as if it were the content of `file` (absolute). Raises Misconfigured."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(file, error) from error
     top = Table(values, "", file)
     config = Config(
         file=file,
@@ -144,6 +153,10 @@ def load(file: Path) -> Config:
     _once([one.id for one in config.registers], "register id", file)
     _once([one.name for one in config.embassies], "embassy", file)
     return config
+
+
+def _unreadable(file: Path, error: Exception) -> Misconfigured:
+    return Misconfigured("settings-unreadable", f"{file} cannot be read", why=str(error), hint=f"edit {file}")
 
 
 def _realm(table: Table) -> RealmConfig:
@@ -173,12 +186,18 @@ def _register(table: Table) -> RegisterConfig:
     if kind == "postgres":
         conninfo = table.text("conninfo")
         if _PASSWORD.search(conninfo):
-            raise table.bad("conninfo", "it holds a password; put that into a file of mode 0600 and name it password_file")
-        register = RegisterConfig(name, identity, kind, conninfo=conninfo, password_file=table.maybe_path("password_file"))
+            raise table.bad(
+                "conninfo", "it holds a password; put that into a file of mode 0600 and name it password_file"
+            )
+        register = RegisterConfig(
+            name, identity, kind, conninfo=conninfo, password_file=table.maybe_path("password_file")
+        )
     elif kind == "sqlite":
         register = RegisterConfig(name, identity, kind, path=table.path("path"))
     else:
-        register = RegisterConfig(name, identity, kind, path=table.path("path"), exclude=table.texts("exclude"))
+        register = RegisterConfig(
+            name, identity, kind, path=table.path("path"), exclude=table.texts("exclude")
+        )
     table.end()
     return register
 
@@ -219,7 +238,9 @@ def _once(words: list[str], what: str, file: Path) -> None:
     for word in words:
         if words.count(word) > 1:
             why = f"two of them are called {word}"
-            raise Misconfigured("named-twice", f"Each {what} in {file} needs its own name", why=why, hint=f"edit {file}")
+            raise Misconfigured(
+                "named-twice", f"Each {what} in {file} needs its own name", why=why, hint=f"edit {file}"
+            )
 
 
 def _named(rows: tuple[R, ...], name: str, what: str, file: Path) -> R:
@@ -228,4 +249,6 @@ def _named(rows: tuple[R, ...], name: str, what: str, file: Path) -> R:
             return row
     known = [row.name for row in rows]
     why = f"known here: {', '.join(known) or 'none'}{nearest(name, known)}"
-    raise Misconfigured(f"no-such-{what}", f"{file} names no {what} {name}", why=why, hint=f"exclave {what} list")
+    raise Misconfigured(
+        f"no-such-{what}", f"{file} names no {what} {name}", why=why, hint=f"exclave {what} list"
+    )

@@ -73,7 +73,8 @@ class Table:
         if not all(isinstance(row, dict) for row in rows):
             raise self.bad(key, f"write [[{key}]]")
         return [
-            Table(cast("dict[str, Any]", row), f"[[{key}]] number {at}", self._file) for at, row in enumerate(rows, 1)
+            Table(cast("dict[str, Any]", row), f"[[{key}]] number {at}", self._file)
+            for at, row in enumerate(rows, 1)
         ]
 
     def has(self, key: str) -> bool:
@@ -83,12 +84,16 @@ class Table:
     def end(self) -> None:
         """Raises Misconfigured for the first key that nobody asked for."""
         for key in self._left:
-            raise self.bad(key, f"there is no such setting{nearest(key, self._known)}", error_id="unknown-setting")
+            raise self.bad(
+                key, f"there is no such setting{nearest(key, self._known)}", error_id="unknown-setting"
+            )
 
     def bad(self, key: str, why: str, *, error_id: str = "setting-wrong") -> Misconfigured:
         """The error for a key whose value cannot be used."""
         place = f"`{key}` in {self._where}" if self._where else f"`{key}`"
-        return Misconfigured(error_id, f"{place} of {self._file} cannot be used", why=why, hint="exclave config check")
+        return Misconfigured(
+            error_id, f"{place} of {self._file} cannot be used", why=why, hint="exclave config check"
+        )
 
     def _take(self, key: str, kind: type[T], default: T | None) -> T:
         self._known.append(key)

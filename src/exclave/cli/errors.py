@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import time
 import traceback
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 def report_error(call: Call, error: ExclaveError) -> int:
     """Print an expected error; its exit code."""
     why = error.why or f"see exclave explain {error.id}"
-    return _print(call, error.id, error.what, why, error.hint or f"exclave explain {error.id}", error.exit_code)
+    return _print(
+        call, error.id, error.what, why, error.hint or f"exclave explain {error.id}", error.exit_code
+    )
 
 
 def report_usage(call: Call, error: click.ClickException) -> int:
@@ -46,16 +47,23 @@ def report_unexpected(call: Call, error: Exception) -> int:
 def interrupted(call: Call) -> int:
     """Say that the run was stopped; 130, as shells expect."""
     if call.out.mode != "none":
-        print("stopped; nothing lost; run again to go on", file=sys.stderr, flush=True)
+        click.echo("stopped; nothing lost; run again to go on", err=True)
     return 130
 
 
 def _print(call: Call, error_id: str, what: str, why: str, following: str, code: int) -> int:
     what, why, following = (" ".join(text.split()) for text in (what, why, following))
     if call.out.as_json:
-        row = {"schema": "exclave/error/1", "id": error_id, "what": what, "why": why, "next": following, "exit": code}
-        print(json.dumps(row, indent=2, ensure_ascii=False))
-    print(f"error[{error_id}]: {what}\n  why:  {why}\n  next: {following}", file=sys.stderr, flush=True)
+        row = {
+            "schema": "exclave/error/1",
+            "id": error_id,
+            "what": what,
+            "why": why,
+            "next": following,
+            "exit": code,
+        }
+        click.echo(json.dumps(row, indent=2, ensure_ascii=False))
+    click.echo(f"error[{error_id}]: {what}\n  why:  {why}\n  next: {following}", err=True)
     return code
 
 
@@ -64,7 +72,7 @@ def _write_report(call: Call, error: Exception) -> Path:
 
     try:
         folder = call.config().state / "reports"
-    except Exception:  # noqa: BLE001  no settings, no state folder: the report matters more
+    except Exception:  # no settings, no state folder: the report matters more
         folder = Path(tempfile.gettempdir())
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"{name}: {value}" for name, value in facts().items()]

@@ -27,9 +27,15 @@ VERBS = {
     "snapshots": ("exclave.cli.snapshots", "List the snapshots of a register."),
     "where": ("exclave.cli.where", "Say where every copy of a register is, and when it was last proven."),
     "verify": ("exclave.cli.verify", "Check every stored byte abroad, without any key."),
-    "request": ("exclave.cli.request", "Ask the custodians to open registers, in one place, until a deadline."),
+    "request": (
+        "exclave.cli.request",
+        "Ask the custodians to open registers, in one place, until a deadline.",
+    ),
     "approve": ("exclave.cli.approve", "Approve or refuse a request, with one custodian's key."),
-    "restore": ("exclave.cli.restore", "Restore a file, a folder or a whole register under an approved request."),
+    "restore": (
+        "exclave.cli.restore",
+        "Restore a file, a folder or a whole register under an approved request.",
+    ),
     "activate": ("exclave.cli.activate", "Restore registers abroad and start what serves them."),
     "doctor": ("exclave.cli.doctor", "Look for what would fail later; change nothing."),
     "config": ("exclave.cli.config", "Check and show the settings."),
@@ -42,10 +48,12 @@ VERBS = {
 class Verbs(click.Group):
     """A group that imports a verb's module when the verb is used, so that the quick ones stay quick."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click calls it
+        """Every verb, in the order of use."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The verb, imported now."""
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(VERBS[cmd_name][0])
@@ -56,11 +64,13 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but an unknown verb is answered with the nearest known one."""
         if args and not args[0].startswith("-") and args[0] not in VERBS:
             raise click.UsageError(f"There is no verb {args[0]!r}{nearest(args[0], VERBS)}", ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list of `exclave --help`, without importing any verb."""
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, text) for verb, (_module, text) in VERBS.items()])
 
@@ -93,7 +103,7 @@ def run(arguments: list[str]) -> int:
         # The reader of our output has left (`exclave ... | head`): nobody to tell, nothing wrong.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         return 0
-    except Exception as error:  # noqa: BLE001  the one place where everything unexpected ends
+    except Exception as error:  # the one place where everything unexpected ends
         return report_unexpected(call, error)
     return code if isinstance(code, int) else 0
 

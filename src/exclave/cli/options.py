@@ -46,7 +46,9 @@ def standard(verb: Callable[..., int | None]) -> Callable[..., int | None]:
         show_default=True,
         help="Settings of this party.",
     )
-    @click.option("--json", "as_json", is_flag=True, help="The result as one JSON document on standard output.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help="The result as one JSON document on standard output."
+    )
     @click.option(
         "--progress",
         "mode",
@@ -56,7 +58,7 @@ def standard(verb: Callable[..., int | None]) -> Callable[..., int | None]:
     )
     @click.pass_context
     @functools.wraps(verb)
-    def run(context: click.Context, /, file: Path, as_json: bool, mode: str, **options: Any) -> int | None:  # noqa: FBT001
+    def run(context: click.Context, /, file: Path, as_json: bool, mode: str, **options: Any) -> int | None:
         call = context.ensure_object(Call)
         call.file = file
         name = context.command_path.partition(" ")[2] or context.command_path

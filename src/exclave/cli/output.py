@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import click
 
-from exclave.cli.progress import Board, board
+from exclave.cli.progress import LIFE_SECONDS, NDJSON_SECONDS, Board, Ndjson, Ticking
 from exclave.errors import Misconfigured, Refused
 
 
@@ -48,7 +48,15 @@ class Output:
 
     def progress(self, *, safe: str) -> Board:
         """A display of long work, for use in `with`. `safe` says what happens when the run is interrupted."""
-        return board("none" if self.mode == "auto" and self.as_json else self.mode, self.talk, safe)
+        if self.mode == "ndjson":
+            return Ndjson(self.talk, safe, every=NDJSON_SECONDS)
+        if self.mode == "none" or self.as_json:
+            return Ticking(self.talk, safe, every=None)
+        if not self.talk.isatty():
+            return Ticking(self.talk, safe, every=LIFE_SECONDS)
+        from exclave.cli.terminal import Terminal
+
+        return Terminal(self.talk, safe, every=0.2)
 
     def confirm(self, subject: str, sentence: str, *, yes: bool) -> None:
         """Let a person type `subject` before a sovereign or destructive act, or raise Refused."""
@@ -56,17 +64,26 @@ class Output:
             return
         hint = f"the same with --yes, when {subject} is meant"
         if not sys.stdin.isatty():
-            raise Refused("not-confirmed", f"{sentence} needs a confirmation", why="there is no terminal to ask", hint=hint)
+            raise Refused(
+                "not-confirmed",
+                f"{sentence} needs a confirmation",
+                why="there is no terminal to ask",
+                hint=hint,
+            )
         self.say(f"{sentence}.")
         if click.prompt(f"Type {subject} to go on", default="", show_default=False, err=True) != subject:
-            raise Refused("not-confirmed", f"{sentence} was not confirmed", why="another word was typed", hint=hint)
+            raise Refused(
+                "not-confirmed", f"{sentence} was not confirmed", why="another word was typed", hint=hint
+            )
 
 
 def read_secret(prompt: str, file: str | None) -> str:
     """A secret from a file (`-` is standard input) or typed unseen; never from the command line."""
     if file is None:
         if not sys.stdin.isatty():
-            raise Misconfigured("no-terminal", f"{prompt} cannot be asked for", why="there is no terminal", hint="give a file")
+            raise Misconfigured(
+                "no-terminal", f"{prompt} cannot be asked for", why="there is no terminal", hint="give a file"
+            )
         return str(click.prompt(prompt, hide_input=True, err=True))
     with click.open_file(file) as stream:
-        return stream.read(4096).rstrip("\n")
+        return str(stream.read(4096)).rstrip("\n")

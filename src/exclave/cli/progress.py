@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from rich.progress import Progress, TaskID
 
 LIFE_SECONDS = 30.0
 NDJSON_SECONDS = 1.0
@@ -75,15 +72,6 @@ class Board(Protocol):
         ...
 
 
-def board(mode: str, talk: TextIO, safe: str) -> Board:
-    """The display for this mode (`auto`, `ndjson`, `none`) and this stream."""
-    if mode == "none":
-        return Ticking(talk, safe, every=None)
-    if mode == "ndjson":
-        return Ndjson(talk, safe, every=NDJSON_SECONDS)
-    return Terminal(talk, safe, every=0.2) if talk.isatty() else Ticking(talk, safe, every=LIFE_SECONDS)
-
-
 class Ticking:
     """Without a terminal: every 30 seconds one line that says that work goes on."""
 
@@ -93,6 +81,7 @@ class Ticking:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def task(self, name: str) -> Task:
+        """See `Board.task`."""
         task = Task(name, since=time.monotonic())
         self.tasks.append(task)
         return task
@@ -122,6 +111,7 @@ class Ndjson(Ticking):
     """One JSON object a line and task, each second and at the end."""
 
     def show(self) -> None:
+        """See `Ticking.show`."""
         for task in self.tasks:
             row = {
                 "schema": "exclave/progress/1",
@@ -140,40 +130,6 @@ class Ndjson(Ticking):
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
         self.show()
-
-
-class Terminal(Ticking):
-    """Bars drawn by Rich."""
-
-    def __init__(self, talk: TextIO, safe: str, *, every: float) -> None:
-        super().__init__(talk, safe, every=every)
-        self._stack, self._rows = ExitStack(), dict[int, "TaskID"]()
-        self._bars: Progress | None = None
-
-    def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-
-        columns = (SpinnerColumn(finished_text="\u2713"), TextColumn("{task.description}"), BarColumn(bar_width=24))
-        bars: AbstractContextManager[Progress] = Progress(*columns, console=Console(file=self.talk), transient=True)
-        self._bars = self._stack.enter_context(bars)
-        self._bars.console.print(f"[dim]{self.safe}[/dim]")
-        return super().__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
-        self.show()
-        self._stack.close()
-
-    def show(self) -> None:
-        if self._bars is None:
-            return
-        for at, task in enumerate(self.tasks):
-            if at not in self._rows:
-                self._rows[at] = self._bars.add_task(task.name)
-            total = (task.done or 1) if task.finished else (task.total or None)
-            done = total if task.finished else min(task.done, task.total or task.done)
-            self._bars.update(self._rows[at], description=task.sentence(), total=total, completed=done or 0)
 
 
 def size(count: float) -> str:
