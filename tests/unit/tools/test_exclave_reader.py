@@ -1,0 +1,420 @@
+"""The stand-alone reader restores what a second writer, made from the specification, wrote; and refuses the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import sqlite3
+import stat
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SEED = bytes(range(32))
+PAGE = 8192
+
+
+@pytest.fixture
+def seed_file(tmp_path: Path) -> Path:
+    path = tmp_path / "seed"
+    path.write_bytes(SEED)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def restore(
+    reader: ModuleType, tmp_path: Path, seed_file: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, Path, str]]:
+    """Restores into tmp_path/out; returns the exit code, the place and what was said."""
+
+    def run(*options: str, register: str = "5a" * 16, seed: Path = seed_file) -> tuple[int, Path, str]:
+        out = tmp_path / "out"
+        before, after = [item for item in options if "=" in item], [item for item in options if "=" not in item]
+        code = reader.main(
+            [str(tmp_path / "store"), str(seed), *before, "restore", "--register", register, "--to", str(out), *after]
+        )
+        said = capsys.readouterr()
+        assert code in {0, 3} or not out.exists(), "a refused restore leaves nothing behind"
+        assert not (tmp_path / "out.partial").exists()
+        return code, out, said.out + said.err
+
+    return run
+
+
+def bytes_of(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+@pytest.fixture
+def w(writing: ModuleType, tmp_path: Path) -> Any:
+    return writing.Writer(tmp_path / "store", SEED)
+
+
+class Story:
+    """A tree with a paged file, then a change of it: patches, an added and a removed entry, a folder that went."""
+
+    def __init__(self, writing: ModuleType, w: Any) -> None:
+        self.w, row = w, writing.Row
+        self.note, self.long = b"a note\n" * 40, [bytes_of(n, size) for n, size in enumerate((700_000, 900_000, 5))]
+        self.pages = [bytes_of(100 + n, PAGE) for n in range(300)]
+        self.pages[-1] = self.pages[-1][:1000]
+        self.table = b"".join(self.pages)
+        self.sparse = b"in the middle"
+        first = w.pack(7, [self.note, *self.long[:2], self.sparse])
+        second = w.pack(9, [self.long[2], *self.pages])
+        extents = [self.table[at : at + (1 << 20)] for at in range(0, len(self.table), 1 << 20)]
+        self.top = {
+            b".": row(writing.FOLDER),
+            b"note": row(writing.FILE, len(self.note), [(first, 1)], w.digest(self.note)),
+            b"empty": row(writing.FILE),
+            b"db": row(writing.FOLDER),
+            b"old": row(writing.FOLDER),
+            b"pipe": row(writing.FIFO),
+            b"\xff\xfename": row(writing.LINK, 4, extra={"target": writing.b64(b"note")}),
+            b"zz-twin": row(writing.FILE, len(self.note), extra={"twin": writing.b64(b"note")}),
+            b"long": row(
+                writing.FILE,
+                sum(map(len, self.long)),
+                [(first + 1, 2), (second, 1)],
+                w.digest(*self.long),
+                extra={"xattrs": [[writing.b64(b"user.colour"), writing.b64(b"blue")]]},
+            ),
+            b"sparse": row(
+                writing.FILE,
+                3_000_000,
+                [(first + 3, 1)],
+                w.digest(self.sparse),
+                extra={"holes": [[4096, 5], [2_000_000, 8]]},
+            ),
+            b"hollow": row(writing.FILE, 1 << 30, extra={"holes": []}),
+        }
+        table = row(writing.FILE, len(self.table), [(second + 1, 300)], w.digest(*extents), page=PAGE)
+        self.manifest = w.snapshot(
+            {b"": self.top, b"db": {b"table": table, b"1": table}, b"old": {b"gone": row(writing.FILE)}}
+        )
+        self.row, self.writing = row, writing
+
+    def change(self) -> None:
+        w, row = self.w, self.row
+        fresh = [bytes_of(500 + n, PAGE) for n in range(12)]
+        at = w.pack(10, fresh)
+        longer = [*self.pages]
+        longer[17], longer[299:] = fresh[0], fresh[1:12]
+        self.longer = b"".join(longer)
+        self.shorter = self.pages[0] + fresh[2] + self.pages[2][:10]
+        patched = row(
+            self.writing.FILE,
+            len(self.longer),
+            [(at, 1), (at + 1, 11)],
+            w.digest(*[self.longer[n : n + (1 << 20)] for n in range(0, len(self.longer), 1 << 20)]),
+            page=PAGE,
+            at=[17, 299],
+        )
+        last = w.pack(11, [self.pages[2][:10]])
+        cut = row(
+            self.writing.FILE,
+            len(self.shorter),
+            [(at + 2, 1), (last, 1)],
+            w.digest(self.shorter),
+            page=PAGE,
+            at=[1, 2],
+        )
+        self.manifest = w.snapshot(
+            {b"db": {b"table": patched, b"2": row(self.writing.FILE), b"1": cut}},
+            removed={b"": [b"old", b"note", b"zz-twin"]},
+            gone=(b"old",),
+            parents=self.manifest,
+            depth=1,
+        )
+
+
+@pytest.fixture
+def story(writing: ModuleType, w: Any) -> Story:
+    return Story(writing, w)
+
+
+def test_a_tree_comes_back_with_every_attribute(story: Story, restore: Any, writing: ModuleType) -> None:
+    code, out, said = restore()
+    assert code == 0, said
+    assert (out / "note").read_bytes() == story.note
+    assert (out / "long").read_bytes() == b"".join(story.long)
+    assert (out / "db/table").read_bytes() == story.table
+    assert (out / "empty").read_bytes() == b""
+    assert (out / "zz-twin").stat().st_ino == (out / "note").stat().st_ino
+    assert os.readlink(os.fsencode(out) + b"/\xff\xfename") == b"note"
+    assert stat.S_ISFIFO((out / "pipe").stat().st_mode)
+    assert os.getxattr(out / "long", "user.colour") == b"blue"
+    sparse = bytearray(3_000_000)
+    sparse[4096:4101], sparse[2_000_000:2_000_008] = story.sparse[:5], story.sparse[5:]
+    assert (out / "sparse").read_bytes() == sparse
+    assert ((out / "hollow").stat().st_size, (out / "hollow").stat().st_blocks) == (1 << 30, 0)
+    for path in (out, out / "db", out / "note", out / "pipe"):
+        assert path.stat().st_mtime_ns == 1_700_000_000_123_456_789
+    assert stat.S_IMODE((out / "db").stat().st_mode) == 0o750
+    assert stat.S_IMODE((out / "note").stat().st_mode) == 0o640
+
+
+def test_a_change_is_laid_over_the_snapshot_before(story: Story, restore: Any) -> None:
+    story.change()
+    code, out, said = restore()
+    assert code == 0, said
+    assert sorted(os.listdir(out / "db")) == ["1", "2", "table"]
+    assert (out / "db/table").read_bytes() == story.longer
+    assert (out / "db/1").read_bytes() == story.shorter
+    assert not (out / "old").exists()
+    assert not (out / "note").exists()
+
+
+def test_an_earlier_snapshot_comes_back_too(story: Story, restore: Any) -> None:
+    story.change()
+    code, out, said = restore("--sequence", "1")
+    assert code == 0, said
+    assert (out / "db/table").read_bytes() == story.table
+    assert (out / "old/gone").exists()
+
+
+def test_the_program_runs_alone(story: Story, tmp_path: Path, seed_file: Path) -> None:
+    program = Path(__file__).parents[3] / "tools" / "exclave_reader.py"
+    command = [sys.executable, "-I", str(program), str(tmp_path / "store"), str(seed_file)]
+    listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=True).stdout
+    assert listed.startswith("5a" * 16 + "  Land (files)")
+    assert "1  2026-03-01T12:00:00.000000001Z  term 3  full  2 packs" in listed
+    ask = ["restore", "--register", "5a" * 16, "--to", str(tmp_path / "alone")]
+    assert subprocess.run([*command, *ask], capture_output=True, text=True, check=True).returncode == 0
+    assert (tmp_path / "alone/note").read_bytes() == story.note
+
+
+def test_a_seed_in_hex_opens_as_well(story: Story, restore: Any, tmp_path: Path) -> None:
+    path = tmp_path / "hex"
+    path.write_text(SEED.hex() + "\n")
+    path.chmod(0o600)
+    assert restore(seed=path)[0] == 0
+
+
+def test_sqlite_is_asked_itself(writing: ModuleType, w: Any, restore: Any, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "made") as database:
+        database.execute("CREATE TABLE parcels (n)")
+        database.executemany("INSERT INTO parcels VALUES (?)", [(n,) for n in range(5000)])
+    database.close()
+    raw = (tmp_path / "made").read_bytes()
+    pages = [raw[at : at + 4096] for at in range(0, len(raw), 4096)]
+    row = writing.Row(writing.FILE, len(raw), [(w.pack(1, pages), len(pages))], w.digest(raw), page=4096)
+    w.snapshot({b"": {b".": writing.Row(writing.FOLDER), b"parcels.db": row}}, kind="sqlite")
+    code, out, said = restore()
+    assert code == 0, said
+    assert "integrity check: ok" in said
+    assert (out / "parcels.db").read_bytes() == raw
+
+
+# -- what must be refused -------------------------------------------------------------------------
+
+
+def objects(tmp_path: Path, kind: str) -> list[Path]:
+    return sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file() and f"/{kind}/" in str(path))
+
+
+@pytest.mark.parametrize("kind", ["pack", "manifest"])
+def test_a_flipped_truncated_or_missing_object_is_refused(
+    kind: str, story: Story, restore: Any, tmp_path: Path
+) -> None:
+    for path in objects(tmp_path, kind):
+        whole = path.read_bytes()
+        for broken in (whole[:-1], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], whole + b"\0"):
+            path.write_bytes(broken)
+            code, _, said = restore()
+            assert (code, path.name in said) == (7, True), said
+        path.unlink()
+        code, _, said = restore()
+        assert (code, path.name in said) == (7, True), said
+        path.write_bytes(whole)
+    assert restore()[0] == 0
+
+
+def test_two_packs_cannot_be_swapped(story: Story, restore: Any, tmp_path: Path) -> None:
+    one, other = objects(tmp_path, "pack")
+    one.write_bytes(other.read_bytes())
+    assert restore()[0] == 7
+
+
+def test_a_pack_under_another_packs_number_is_refused(writing: ModuleType, w: Any, restore: Any) -> None:
+    w.pack(1, [b"first"]), w.pack(2, [b"other"])
+    w.packs = [(3 - number, name, size) for number, name, size in w.packs]
+    rows = {b".": writing.Row(writing.FOLDER), b"f": writing.Row(writing.FILE, 5, [(1 << 20, 1)], w.digest(b"other"))}
+    w.snapshot({b"": rows})
+    code, _, said = restore()
+    assert (code, "bears another number" in said) == (7, True), said
+
+
+def test_an_object_of_another_register_or_epoch_is_refused(
+    writing: ModuleType, w: Any, restore: Any, tmp_path: Path
+) -> None:
+    for other in ({"register": "77" * 16}, {"epoch": "99" * 8}):
+        stranger = writing.Writer(tmp_path / "elsewhere", SEED, **other)
+        stranger.pack(1, [b"first"])
+        w.register, w.epoch, kept = stranger.register, stranger.epoch, (w.register, w.epoch)
+        sealed = stranger.container(1, 1, stranger.plain([b"first"]))
+        w.register, w.epoch = kept
+        w.packs = [(1, *w.put("pack", sealed))]
+        rows = {b".": writing.Row(writing.FOLDER), b"f": writing.Row(writing.FILE, 5, [(1 << 20, 1)], w.digest(b"first"))}
+        w.snapshot({b"": rows})
+        code, _, said = restore()
+        assert (code, "another realm, register or epoch" in said) == (7, True), said
+
+
+def test_another_seed_opens_nothing(story: Story, restore: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(bytes(32))
+    other.chmod(0o600)
+    code, _, said = restore(seed=other)
+    assert (code, "another register or epoch" in said) == (7, True), said
+
+
+@pytest.mark.parametrize(("raw", "mode"), [(SEED, 0o644), (SEED[:31], 0o600), (b"not hex" * 10, 0o600)])
+def test_a_seed_that_is_public_or_no_seed_is_not_used(
+    raw: bytes, mode: int, story: Story, restore: Any, seed_file: Path
+) -> None:
+    seed_file.write_bytes(raw)
+    seed_file.chmod(mode)
+    assert restore()[0] == 2
+
+
+def test_a_file_that_is_not_what_the_manifest_says_is_refused(writing: ModuleType, w: Any, restore: Any) -> None:
+    rows = {b".": writing.Row(writing.FOLDER), b"f": writing.Row(writing.FILE, 5, [(w.pack(1, [b"first"]), 1)], w.digest(b"other"))}
+    w.snapshot({b"": rows})
+    code, _, said = restore()
+    assert (code, "f does not have the digest" in said) == (7, True), said
+
+
+def test_a_broken_chain_is_refused(story: Story, restore: Any, tmp_path: Path) -> None:
+    story.change()
+    first, second = objects(tmp_path, "commit")
+    whole = first.read_bytes()
+    first.write_bytes(whole.replace(b'"gaps":0', b'"gaps":1'))
+    assert restore()[0] == 7
+    first.unlink()
+    assert restore()[0] == 7
+    first.write_bytes(whole)
+    assert restore()[0] == 0
+    del second
+
+
+def test_signatures_are_checked_when_the_writer_is_known(story: Story, restore: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "writer"
+    keys.write_text(story.w.verifier())
+    commit = objects(tmp_path, "commit")[0]
+    whole = commit.read_bytes()
+    for line in (1, 2):
+        text = whole.decode().splitlines(keepends=True)
+        del text[2 + line]
+        commit.write_bytes("".join(text).encode())
+        assert restore(f"--writer={keys}")[0] == 7
+    commit.write_bytes(whole.replace(b'"gaps":0', b'"gaps":1'))
+    assert restore(f"--writer={keys}")[0] == 7
+    commit.write_bytes(whole)
+    code, _, said = restore(f"--writer={keys}")
+    assert (code, "signatures not checked" in said) == (0, False), said
+
+
+@pytest.mark.parametrize("name", [b"..", b"a/b", b"", b"."])
+def test_a_name_that_leads_elsewhere_is_refused(name: bytes, writing: ModuleType, w: Any, restore: Any) -> None:
+    top = {b".": writing.Row(writing.FOLDER), b"sub": writing.Row(writing.FOLDER)}
+    w.snapshot({b"": top, b"sub": {name: writing.Row(writing.FILE)}})
+    code, _, said = restore()
+    assert (code, "harmful name" in said) == (7, True), said
+
+
+def test_a_folder_behind_a_symbolic_link_is_refused(
+    writing: ModuleType, w: Any, restore: Any, tmp_path: Path
+) -> None:
+    link = writing.Row(writing.LINK, extra={"target": writing.b64(os.fsencode(tmp_path))})
+    w.snapshot({b"": {b".": writing.Row(writing.FOLDER), b"out": link}, b"out": {b"x": writing.Row(writing.FILE)}})
+    assert restore()[0] == 7
+    assert not (tmp_path / "x").exists()
+
+
+BOMBS: dict[str, Callable[[Any, Any], None]] = {
+    "frames": lambda w, _: w.pack(1, [b"first"], frames=0xFFFFFFFF),
+    "slots": lambda w, _: w.pack(1, [b"first"], slots=0xFFFFFFFF),
+    "table": lambda w, _: w.pack(1, [b"first"], table=0xFFFFFFF0),
+    "stored": lambda w, _: w.pack(1, [b"first"], stored=0xFFFFFFF0),
+    "frame": lambda w, _: w.pack(1, [b"first"], raw=0xFFFFFFF0),
+    "big frame": lambda w, _: w.pack(1, [bytes(17 << 20)]),
+    "slots do not fill": lambda w, _: w.pack(1, [b"first"], raw=4000),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_in_a_pack_is_refused_at_once(bomb: str, writing: ModuleType, w: Any, restore: Any) -> None:
+    BOMBS[bomb](w, writing)
+    rows = {b".": writing.Row(writing.FOLDER), b"f": writing.Row(writing.FILE, 5, [(1 << 20, 1)], w.digest(b"first"))}
+    w.snapshot({b"": rows})
+    started = time.process_time()
+    code, _, said = restore()
+    assert code == 7, said
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"size": 1 << 50, "runs": [(1 << 20, 1)], "page": 512}, "another number of pages"),
+        ({"size": 1 << 60, "runs": [], "page": 512, "at": []}, "nothing to stand on"),
+        ({"size": 8, "runs": [(1 << 20, 1 << 40)]}, "leaves its pack"),
+        ({"size": 1 << 50, "runs": [(1 << 20, 1)]}, "free"),
+        ({"size": 8, "runs": [(1 << 20, 2)]}, "beyond its pack"),
+        ({"size": 8, "runs": [(7 << 20, 1)]}, "in no commit"),
+        ({"size": 8, "runs": [(1 << 20, 1)]}, "not wholly|digest"),
+        ({"size": 1 << 40, "extra": {"holes": [[5, 1 << 41]]}}, "sparse"),
+    ],
+)
+def test_a_bomb_in_a_manifest_is_refused_at_once(
+    row: dict[str, Any], said: str, writing: ModuleType, w: Any, restore: Any
+) -> None:
+    w.pack(1, [b"first"])
+    w.snapshot({b"": {b".": writing.Row(writing.FOLDER), b"f": writing.Row(writing.FILE, **row)}})
+    started = time.process_time()
+    code, _, told = restore()
+    assert code in {2, 7}
+    assert any(part in told for part in said.split("|")), told
+    assert time.process_time() - started < 2
+
+
+def test_a_long_chain_and_a_wrong_depth_are_refused(writing: ModuleType, w: Any, restore: Any) -> None:
+    top = {b"": {b".": writing.Row(writing.FOLDER)}}
+    first = w.snapshot(top)
+    w.snapshot({}, parents=first, depth=2)
+    assert restore()[0] == 7
+    w.snapshot({}, parents=first, depth=33)
+    assert restore()[0] == 7
+
+
+@pytest.mark.parametrize("why", ["spaced", "doubled", "float", "great"])
+def test_a_document_has_one_spelling(why: str, reader: ModuleType) -> None:
+    raw = {"spaced": b'{"a": 1}', "doubled": b'{"a":1,"a":1}', "float": b'{"a":1.0}', "great": b'{"a":9007199254740992}'}
+    assert reader.parse(b'{"a":[1,{"b":"\\u00e9"}]}') == {"a": [1, {"b": "\u00e9"}]}
+    with pytest.raises(reader.CheckError):
+        reader.parse(raw[why])
+
+
+def test_a_size_in_a_zstd_header_is_not_believed(reader: ModuleType) -> None:
+    import zstandard
+
+    bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
+    with pytest.raises(reader.CheckError):
+        reader.inflate(memoryview(bomb), 100)
+
+
+def test_the_store_keeps_its_own_names(story: Story, tmp_path: Path) -> None:
+    """The writer here names by SHA-256 too; else the tests above would be of another store."""
+    for path in objects(tmp_path, "pack") + objects(tmp_path, "manifest"):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+        assert struct.unpack_from(">8s", path.read_bytes())[0] == b"exclave\x01"
