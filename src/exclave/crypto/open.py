@@ -15,8 +15,10 @@ from exclave.types import Buffer
 
 SEED_BYTES = 32
 
+PrivateKey = MLKEM768X25519PrivateKey
 
-def private_key(seed: bytes) -> MLKEM768X25519PrivateKey:
+
+def private_key(seed: Buffer) -> PrivateKey:
     """The X-Wing private key grown from a 32-byte seed (draft-connolly-cfrg-xwing-kem, section 5.2)."""
     if len(seed) != SEED_BYTES:
         raise ValueError("an X-Wing seed has 32 bytes")
@@ -27,7 +29,7 @@ def private_key(seed: bytes) -> MLKEM768X25519PrivateKey:
     )
 
 
-def public_key_of(seed: bytes) -> bytes:
+def public_key_of(seed: Buffer) -> bytes:
     """The raw public key (1216 bytes) that belongs to a seed."""
     grown = hashlib.shake_256(seed).digest(96)
     kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(grown[:64]).public_key().public_bytes_raw()
