@@ -86,8 +86,3 @@ def seal_to(secret: bytes, raw_public_key: bytes, info: bytes) -> bytes:
     """A short secret (a share) sealed to a recipient's key, bound to `info`; 1136 bytes more than `secret`."""
     return HPKE.encrypt(secret, public_key(raw_public_key), info=info)
 
-
-def seal_symmetric(plain: bytes, key: bytes, context: bytes) -> bytes:
-    """`plain` sealed under a symmetric key that its holder keeps (the home's index key): Cobblestone-256."""
-    encryptor = Cobblestone256Encryptor(key, context)
-    return encryptor.update(plain) + encryptor.finalize()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from exclave.listing import Listing
 from exclave.registers.slabs import Slab, SlabPool
+from exclave.types import Gap as Gap
 from exclave.types import Instant
 
 
@@ -31,14 +32,6 @@ class Prior(Protocol):
     def folder(self, path: bytes) -> Listing | None:
         """The complete listing of a folder in the previous snapshot (`content` is meaningless), or None."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Something that could not be captured: told in the manifest, counted in the commit, never silent."""
-
-    path: bytes
-    why: str
 
 
 class Capture(Protocol):
