@@ -46,7 +46,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report: pytest.TestReport = yield
     if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--no-skips"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and nothing may be left out in silence: {report.longrepr}"
+        report.longrepr = (
+            f"{item.nodeid} was skipped, and nothing may be left out in silence: {report.longrepr}"
+        )
     return report
 
 
