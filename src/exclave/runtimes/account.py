@@ -73,7 +73,7 @@ def hand_over(account: Account | None, tree: Path) -> None:
 
 def private_folder(account: Account | None) -> Path:
     """A new folder, mode 0700, that only `account` (or we) can enter; short, because socket paths are bounded."""
-    folder = Path(tempfile.mkdtemp(prefix="exclave-", dir="/tmp"))  # noqa: S108 - mkdtemp is safe there
+    folder = Path(tempfile.mkdtemp(prefix="exclave-", dir="/tmp"))
     hand_over(account, folder)
     return folder
 
@@ -110,7 +110,7 @@ def within_reach(account: Account | None, programs: Path) -> Path:
             if not path.is_symlink():
                 path.chmod(
                     0o755
-                    if path.is_dir() or os.access(path, os.X_OK) and path.stat().st_mode & 0o100
+                    if path.is_dir() or (os.access(path, os.X_OK) and path.stat().st_mode & 0o100)
                     else 0o644
                 )
         try:

@@ -60,7 +60,7 @@ class Cluster:
 @contextmanager
 def workspace() -> Iterator[Path]:
     """A folder that the database account can come to, removed afterwards (pytest's own is closed to others)."""
-    folder = Path(tempfile.mkdtemp(prefix="exclave-ws-", dir="/tmp"))  # noqa: S108 - mkdtemp is safe there
+    folder = Path(tempfile.mkdtemp(prefix="exclave-ws-", dir="/tmp"))
     folder.chmod(0o711)
     try:
         yield folder

@@ -1,0 +1,192 @@
+"""Checks a PostgreSQL source without changing it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+
+from exclave.errors import ExclaveError
+from exclave.registers.base import Finding
+from exclave.registers.postgres import environment
+from exclave.registers.postgres.connection import Session, Source
+
+SUPPORTED = range(13, 19)
+_SKEW_SECONDS = 2.0
+_SENDER_TIMEOUT_MS = 30_000
+
+
+def examine(source: Source) -> list[Finding]:
+    """All findings; the first that is `fail` says why nothing after it could be looked at."""
+    try:
+        session = source.replication()
+    except ExclaveError as error:
+        return [Finding(error.id, "fail", str(error), error.hint or "exclave explain " + error.id)]
+    try:
+        return [*_by_replication(session), *_by_sql(source), *_login(source)]
+    except ExclaveError as error:
+        return [Finding(error.id, "fail", str(error), error.hint or "exclave explain " + error.id)]
+    finally:
+        session.close()
+
+
+def _by_replication(session: Session) -> list[Finding]:
+    major = session.server_version // 10000
+    version = session.show("server_version")
+    found = [
+        Finding("source-reachable", "ok", f"PostgreSQL {version} answers and the role may replicate"),
+        _judge(
+            "source-version",
+            major in SUPPORTED,
+            "fail",
+            f"version {major}",
+            "supported are 13 to 18",
+            "upgrade the server, or a newer exclave",
+        ),
+    ]
+    checks = session.show("data_checksums") == "on"
+    found.append(
+        _judge(
+            "source-checksums",
+            checks,
+            "warn",
+            f"data checksums {'on' if checks else 'off'}",
+            "a page damaged on home's disk is copied unnoticed",
+            "pg_checksums --enable (server stopped)",
+        )
+    )
+    level = session.show("wal_level")
+    found.append(
+        _judge(
+            "source-wal-level",
+            level in {"replica", "logical"},
+            "fail",
+            f"wal_level {level}",
+            "a base backup needs replica or logical",
+            "ALTER SYSTEM SET wal_level = 'replica', then restart",
+        )
+    )
+    full = session.show("full_page_writes") == "on"
+    found.append(
+        _judge(
+            "source-full-page-writes",
+            full,
+            "warn",
+            f"full_page_writes {'on' if full else 'off'}",
+            "switched on during backups of a primary; a backup of a standby is refused",
+            "ALTER SYSTEM SET full_page_writes = on",
+        )
+    )
+    return found
+
+
+def _by_sql(source: Source) -> list[Finding]:
+    try:
+        with source.sql() as connection:
+            skew = _skew_seconds(connection)
+            settings = {row["name"]: row["setting"] for row in environment.rows(connection, _NUMBERS)}
+            free = _free_senders(connection, int(settings["max_wal_senders"]))
+    except (ExclaveError, psycopg.Error, KeyError) as error:
+        text = source.redacted(str(error))
+        return [
+            Finding(
+                "source-catalogues-unread",
+                "warn",
+                f"no ordinary connection: settings, roles, extensions stay unknown ({text})",
+                "GRANT CONNECT, GRANT pg_read_all_settings TO the role, and a line in pg_hba.conf",
+            )
+        ]
+    timeout = int(settings["wal_sender_timeout"])
+    return [
+        _judge(
+            "source-clock",
+            abs(skew) <= _SKEW_SECONDS,
+            "warn",
+            f"the server's clock differs by {skew:+.3f} s",
+            "instants of snapshots are the server's",
+            "check time synchronisation (timedatectl) on both machines",
+        ),
+        _judge(
+            "source-senders",
+            free > 0,
+            "fail",
+            f"{free} of {settings['max_wal_senders']} WAL senders free",
+            "a backup takes one",
+            "ALTER SYSTEM SET max_wal_senders, then restart",
+        ),
+        _judge(
+            "source-slots",
+            int(settings["max_replication_slots"]) > 0,
+            "warn",
+            f"max_replication_slots {settings['max_replication_slots']}",
+            "without a slot a long backup can lose its WAL and must begin again",
+            "ALTER SYSTEM SET max_replication_slots = 10, then restart",
+        ),
+        _judge(
+            "source-sender-timeout",
+            timeout == 0 or timeout >= _SENDER_TIMEOUT_MS,
+            "warn",
+            f"wal_sender_timeout {timeout} ms",
+            "a short pause of ours ends the backup",
+            "ALTER SYSTEM SET wal_sender_timeout = '60s'",
+        ),
+    ]
+
+
+def _login(source: Source) -> list[Finding]:
+    """What the environment could not read, and what of the source never travels."""
+    session = source.replication()
+    try:
+        found = environment.read(source, session)
+    finally:
+        session.close()
+    result = [
+        Finding(
+            "source-environment-unread",
+            "warn",
+            f"{lack['what']}: {lack['why']}",
+            "GRANT pg_read_all_settings, pg_read_all_stats TO the role",
+        )
+        for lack in found["unread"]
+    ]
+    unlogged = [
+        f"{row['name']}.{name}" for row in found.get("databases", []) for name in row.get("unlogged", [])
+    ]
+    if unlogged:
+        result.append(
+            Finding(
+                "source-unlogged",
+                "warn",
+                f"{len(unlogged)} unlogged tables will be empty abroad: {', '.join(unlogged[:5])}",
+                "ALTER TABLE ... SET LOGGED for what must survive",
+            )
+        )
+    return result
+
+
+_NUMBERS = """SELECT name, setting FROM pg_settings
+    WHERE name IN ('max_wal_senders', 'max_replication_slots', 'wal_sender_timeout')"""
+
+
+def _skew_seconds(connection: psycopg.Connection[Any]) -> float:
+    """The server's clock minus ours, as of the quickest of three answers."""
+    best = (float("inf"), 0.0)
+    for _ in range(3):
+        asked = time.time()
+        row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+        answered = time.time()
+        best = min(best, (answered - asked, (row[0] if row else 0.0) - (asked + answered) / 2))
+    return best[1]
+
+
+def _free_senders(connection: psycopg.Connection[Any], most: int) -> int:
+    row = connection.execute("SELECT count(*) FROM pg_stat_replication").fetchone()
+    used = int(row[0]) if row else 0
+    return most - used + 1  # one of those counted is this very examination's session
+
+
+def _judge(
+    name: str, fine: bool, otherwise: str, text: str, why: str, hint: str
+) -> Finding:
+    return Finding(name, "ok", text) if fine else Finding(name, otherwise, f"{text}: {why}", hint)

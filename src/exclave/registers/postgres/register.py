@@ -1,0 +1,59 @@
+"""A PostgreSQL cluster as a register."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from exclave.errors import ExclaveError
+from exclave.registers.base import Capture, Finding, Prior, Told
+from exclave.registers.postgres import doctor
+from exclave.registers.postgres.capture import PostgresCapture
+from exclave.registers.postgres.connection import Source
+from exclave.registers.slabs import SlabPool
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class PostgresRegister:
+    """Versions 13 to 18, primary or standby, over the replication protocol.
+
+    The role needs REPLICATION; with CONNECT to the databases and pg_read_all_settings more of the environment is
+    captured and the snapshot's instant is sharper. Nothing stays at the source, however the capture ends.
+    """
+
+    source: Source
+
+    def __init__(self, conninfo: str, *, password_file: Path | None = None) -> None:
+        """`conninfo` as libpq reads it; the password belongs in `password_file` (first line, mode 0600)."""
+        object.__setattr__(self, "source", Source(conninfo, password_file))
+
+    @property
+    def kind(self) -> str:
+        """`postgres`."""
+        return "postgres"
+
+    @contextmanager
+    def capture(self, prior: Prior, slabs: SlabPool, told: Told) -> Iterator[Capture]:
+        """A base backup. `prior` is not needed: pages are recognised after they were read."""
+        del prior
+        with ExitStack() as context:
+            yield PostgresCapture(self.source, slabs, told, context)
+
+    def size_hint(self) -> int:
+        """The databases' sizes together; 0 when they cannot be asked for."""
+        try:
+            with self.source.sql() as connection:
+                row = connection.execute(
+                    "SELECT sum(pg_database_size(oid))::bigint FROM pg_database"
+                ).fetchone()
+        except (ExclaveError, psycopg.Error):
+            return 0
+        return int(row[0]) if row and row[0] else 0
+
+    def doctor(self) -> list[Finding]:
+        """Reachable, permitted, settings, clock. Raises nothing for what it looks for."""
+        return doctor.examine(self.source)
