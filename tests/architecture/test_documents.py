@@ -1,9 +1,11 @@
 """The documents say what the code is today."""
 
+import ast
 import importlib.util
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -81,3 +83,18 @@ def test_every_dependency_has_its_reason(root):
     ]
     names = [re.match(r"[A-Za-z0-9._-]+", line)[0] for line in wanted]
     assert [name for name in names if f"| `{name}`" not in reasons] == []
+
+
+def test_every_dependency_is_used(root, modules):
+    dependencies = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
+    imported = {name.split(".")[0] for tree in modules.values() for name in imports(tree)}
+    names = {re.match(r"[A-Za-z0-9_-]+", line)[0].replace("-", "_") for line in dependencies}
+    assert names - imported == set()
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
