@@ -84,7 +84,7 @@ class RegisterSuite:
             listing.stats[:, CTIME] = -1
         again = observe(subject.register, first.remembered)
         _compare(subject, again)
-        assert not again.same
+        assert not any(first.remembered.folders[path].names for path in again.same)
         assert set(again.read) == {path for path, content in again.content.items() if content}
 
     def test_stopping_early_gives_slabs_back(self, subject: Subject) -> None:

@@ -1,0 +1,1 @@
+"""A tree of files as a register: walked, read, and rebuilt with every attribute."""
