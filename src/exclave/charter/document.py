@@ -14,7 +14,6 @@ from typing import Any
 from exclave import codec, instants
 from exclave.crypto.hashing import sha256
 from exclave.crypto.seal import PUBLIC_KEY_BYTES, SUITE_ID
-from exclave.crypto.shares import MAX_SHARES
 from exclave.crypto.sign import VERIFIER_BYTES, Verifier
 from exclave.errors import NotThere, Refused, Tampered
 from exclave.types import EpochId, Instant, RegisterId
@@ -22,6 +21,7 @@ from exclave.types import EpochId, Instant, RegisterId
 TYPE = b"exclave/charter/v1"
 NOBODY = "0" * 64  # `realm` and `previous` of the first charter
 MAX_CHARTER_BYTES = 8 << 20
+MAX_CUSTODIANS = 16  # the most that a secret can be split among
 MAX_REGISTERS = 2048  # entries, each about 4.6 KB of text: keeps a charter within its limit
 _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 _SIGNER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -168,9 +168,9 @@ def parse(text: bytes) -> Charter:
 def _check(charter: Charter) -> None:
     """Rules within one version."""
     people, threshold = len(charter.custodians), charter.threshold
-    if not (2 <= threshold <= people <= MAX_SHARES and 2 * threshold > people):
+    if not (2 <= threshold <= people <= MAX_CUSTODIANS and 2 * threshold > people):
         raise _refused(
-            f"{threshold} of {people} custodians: it takes at least 2, more than half of them, and at most {MAX_SHARES}"
+            f"{threshold} of {people} custodians: at least 2 must agree, more than half, and {MAX_CUSTODIANS} is the most"
         )
     if len({one.id for one in charter.custodians}) != people:
         raise _refused("a custodian stands in it twice")

@@ -1,0 +1,102 @@
+"""Ask the custodians: an embassy writes down what it wants to open and makes the key of this one session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exclave.crypto.hashing import sha256
+from exclave.crypto.open import SEED_BYTES, public_key_of
+from exclave.custody import request as requests
+from exclave.custody.request import MAX_REQUEST_BYTES, NONCE_BYTES, REASON_LIMIT, Request, Wanted
+from exclave.errors import Misconfigured
+from exclave.flows.papers import Papers, create
+from exclave.types import Instant
+
+_SKEW = 300 * 1_000_000_000  # custodians' clocks may be five minutes behind ours
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was written: the file to send to custodians, the secret that stays here."""
+
+    request: Request
+    file: Path
+    seed_file: Path
+
+
+def ask(
+    papers: Papers,
+    *,
+    registers: Sequence[str],
+    embassy: str,
+    reason: str,
+    valid_seconds: int,
+    out: Path,
+    state: Path,
+    now: Instant,
+    at: Instant | None = None,
+    snapshot: int | None = None,
+) -> Asked:
+    """Write the request for `registers` (names) to `out`, and its secret into `state`. Both durable on return.
+
+    Raises Misconfigured for names, times and reasons that cannot be.
+    """
+    if not reason or not reason.isprintable() or len(reason) > REASON_LIMIT:
+        raise _wrong("reason", f"custodians read it: one printable line of 1 to {REASON_LIMIT} characters")
+    if not 0 < valid_seconds <= requests.LONGEST_SECONDS - _SKEW // 10**9:
+        raise _wrong("time", f"a request is valid for less than {requests.LONGEST_SECONDS // 86400} days")
+    if not registers or len(set(registers)) != len(registers):
+        raise _wrong("registers", "name at least one, and each once")
+    if snapshot is not None and (at is not None or len(registers) != 1 or snapshot < 1):
+        raise _wrong("snapshot", "its number goes with one register and no point in time")
+    charter, seed = papers.charter, os.urandom(SEED_BYTES)
+    entries = [charter.register(papers.annex.register(name)) for name in registers]
+    text = requests.compose(
+        charter,
+        registers=[Wanted(entry.id, entry.epoch) for entry in entries],
+        at=at,
+        snapshot=snapshot,
+        embassy=papers.annex.embassy_hash(embassy),
+        key=public_key_of(seed),
+        reason=reason,
+        nonce=os.urandom(NONCE_BYTES),
+        not_before=Instant(now - _SKEW),
+        not_after=Instant(now + valid_seconds * 10**9),
+    )
+    secret = seed_file(state, text)
+    secret.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create(secret, seed)
+    create(out, text)
+    return Asked(requests.parse(text), out, secret)
+
+
+def seed_file(state: Path, text: bytes) -> Path:
+    """Where the secret of the request with this text is kept."""
+    return state / "sessions" / f"{sha256(text).hex()}.seed"
+
+
+def forget_expired(state: Path, texts: Sequence[bytes], now: Instant) -> None:
+    """Remove the secrets of requests whose time is over."""
+    for text in texts:
+        if requests.parse(text).not_after < now:
+            seed_file(state, text).unlink(missing_ok=True)
+
+
+def read(path: Path, limit: int = MAX_REQUEST_BYTES) -> bytes:
+    """The bytes of a request's or an answer's file, at most one more than `limit`. Raises Misconfigured."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(limit + 1)
+    except OSError as error:
+        raise Misconfigured(
+            "no-such-file", f"{path} cannot be read", why=error.strerror or str(error), hint="ls -l"
+        ) from error
+
+
+def _wrong(what: str, why: str) -> Misconfigured:
+    return Misconfigured(
+        "request-wrong", f"The request's {what} cannot be", why=why, hint="exclave request --help"
+    )
