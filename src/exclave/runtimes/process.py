@@ -76,7 +76,7 @@ def birth(pid: int) -> str:
 
 def _birth_elsewhere(pid: int) -> str:
     done = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, timeout=10
+        ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, timeout=10
     )
     return done.stdout.strip()
 

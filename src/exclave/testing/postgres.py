@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ class Cluster:
 
 
 @contextmanager
-def workspace() -> Iterator[Path]:
+def workspace() -> Generator[Path]:
     """A folder that the database account can come to, removed afterwards (pytest's own is closed to others)."""
     folder = Path(tempfile.mkdtemp(prefix="exclave-ws-", dir="/tmp"))
     folder.chmod(0o711)
@@ -76,7 +76,7 @@ def cluster(
     settings: Mapping[str, str] | None = None,
     rules: tuple[str, ...] | None = None,
     folder: Path | None = None,
-) -> Iterator[Cluster]:
+) -> Generator[Cluster]:
     """A new cluster, gone afterwards. `settings` are for the server, `rules` replace those of pg_hba.conf."""
     with workspace() as own:
         place = (folder or own) / "data"

@@ -90,9 +90,8 @@ def reserve_wal(session: Session) -> None:
     Without a free slot the backup goes on: a server that dropped WAL which the backup needs says so at its end.
     """
     try:
-        session.rows(
-            "CREATE_REPLICATION_SLOT exclave_base_backup_%d TEMPORARY PHYSICAL RESERVE_WAL" % session.process
-        )
+        name = f"exclave_base_backup_{session.process}"
+        session.rows(f"CREATE_REPLICATION_SLOT {name} TEMPORARY PHYSICAL RESERVE_WAL")
     except ExclaveError as error:
         if "max_replication_slots" not in error.why:
             raise

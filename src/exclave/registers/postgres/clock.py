@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -23,17 +23,14 @@ from exclave.types import Instant
 
 _PERIOD_SECONDS = 0.25
 _SAMPLES = 4096  # those after the stop are useless; the stream lags by far less than these 17 minutes
-_MICROSECONDS = "(extract(epoch FROM {}) * 1000000)::bigint"
 _PRIMARY = (
-    f"SELECT {_MICROSECONDS.format('clock_timestamp()')}",
+    "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
     "SELECT pg_current_wal_insert_lsn()::text",
 )
 _STANDBY = (
-    "SELECT "
-    + _MICROSECONDS.format(
-        "coalesce(pg_last_xact_replay_timestamp(), (SELECT checkpoint_time FROM pg_control_checkpoint()))"
-    ),
-    "SELECT coalesce(pg_last_wal_replay_lsn(), (SELECT redo_lsn FROM pg_control_checkpoint()))::text",
+    """SELECT (extract(epoch FROM coalesce(pg_last_xact_replay_timestamp(),
+       (SELECT checkpoint_time FROM pg_control_checkpoint()))) * 1000000)::bigint""",
+    """SELECT coalesce(pg_last_wal_replay_lsn(), (SELECT redo_lsn FROM pg_control_checkpoint()))::text""",
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -50,7 +47,7 @@ class SourceClock:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="postgres-clock", daemon=True)
 
-    def __enter__(self) -> SourceClock:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -6,6 +6,7 @@ import select
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,6 @@ _DEFAULTS = {
 }
 _SILENCE_SECONDS = 3600.0  # a checkpoint before the first byte may take long; TCP keepalives find dead peers
 _NOTICES = 40
-_LOGIN = (
-    "password authentication failed",
-    "no password supplied",
-    "no pg_hba.conf entry",
-    "authentication failed",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +89,8 @@ class Source:
         except psycopg.Error:
             found = []
         if self.password_file is not None:
-            try:
+            with suppress(Misconfigured):
                 found.append(read_password(self.password_file))
-            except Misconfigured:
-                pass
         return [secret for secret in found if secret]
 
 
@@ -178,11 +171,7 @@ class Session:
         except psycopg.Error as error:
             raise self._source.explained(str(error)) from None
         if result is not None and result.status in {pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE}:
-            sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
-            error = self._source.explained(result.get_error_message(), sqlstate)
-            if isinstance(error, Tampered) and self.notices:
-                error.why = "; ".join(self.notices)
-            raise error
+            raise self._failed(result)
         return result
 
     def copied(self) -> Iterator[memoryview]:
@@ -203,6 +192,13 @@ class Session:
     def close(self) -> None:
         """End the session; the server drops what was temporary. May be repeated."""
         self._raw.finish()
+
+    def _failed(self, result: pq.abc.PGresult) -> ExclaveError:
+        sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
+        error = self._source.explained(result.get_error_message(), sqlstate)
+        if isinstance(error, Tampered) and self.notices:
+            error.why = "; ".join(self.notices)
+        return error
 
     def _wait(self) -> None:
         poller = select.poll()
@@ -231,36 +227,51 @@ def values(result: pq.abc.PGresult) -> list[list[str | None]]:
     ]
 
 
+# In order: words of the message (lower case) or its SQLSTATE, the kind, its id, what to do next.
+_REASONS: tuple[tuple[tuple[str, ...], type[ExclaveError], str, str], ...] = (
+    (
+        ("XX001", "checksum verification failure"),
+        Tampered,
+        "source-damaged",
+        "exclave explain source-damaged",
+    ),
+    (
+        ("28000", "28P01", "authentication failed", "no password supplied", "no pg_hba.conf entry"),
+        Misconfigured,
+        "source-login-refused",
+        "check user, password_file and the server's pg_hba.conf",
+    ),
+    (
+        ("42501", "replication role", "permission denied to start wal sender"),
+        Misconfigured,
+        "source-permission",
+        "ALTER ROLE ... REPLICATION",
+    ),
+    (('role "', 'database "'), Misconfigured, "source-login-refused", "check user and dbname"),
+    (("max_wal_senders",), Unreachable, "source-senders-taken", "raise max_wal_senders, or try again later"),
+    (
+        ("wal level", "wal_level", "replication slots can only be used"),
+        Misconfigured,
+        "source-settings",
+        "exclave doctor",
+    ),
+    (("wal file", "wal segment"), Unreachable, "source-wal-gone", "exclave protect"),
+    (
+        ("connection", "connect to server", "starting up", "shutting down"),
+        Unreachable,
+        "source-unreachable",
+        "exclave doctor",
+    ),
+)
+
+
 def _explain(text: str, sqlstate: str) -> ExclaveError:
-    what, hint = "The PostgreSQL source does not let us back it up", "exclave doctor"
     low = text.lower()
-    if sqlstate == "XX001" or "checksum verification failure" in low:
-        return Tampered(
-            "source-damaged",
-            "The PostgreSQL source is damaged",
-            why=text,
-            hint="exclave explain source-damaged",
-        )
-    if any(words in low for words in _LOGIN) or sqlstate in {"28000", "28P01"}:
-        return Misconfigured(
-            "source-login-refused", what, why=text, hint="check user, password_file and pg_hba.conf"
-        )
-    if sqlstate == "42501" or "replication role" in low or "permission denied to start wal sender" in low:
-        return Misconfigured("source-permission", what, why=text, hint="ALTER ROLE ... REPLICATION")
-    if 'role "' in low or 'database "' in low:
-        return Misconfigured("source-login-refused", what, why=text, hint="check user and dbname")
-    if "max_wal_senders" in low:
-        return Unreachable(
-            "source-senders-taken", what, why=text, hint="raise max_wal_senders, or try again later"
-        )
-    if "wal level" in low or "wal_level" in low or "replication slots can only be used" in low:
-        return Misconfigured("source-settings", what, why=text, hint=hint)
-    if "wal file" in low or "wal segment" in low:
-        return Unreachable(
-            "source-wal-gone", "The server dropped WAL that the backup needs", why=text, hint="try again"
-        )
-    if "lost synchronization" in low or "closed the connection" in low or "connection" in low or not sqlstate:
-        return Unreachable(
-            "source-unreachable", "The PostgreSQL source cannot be reached", why=text, hint=hint
-        )
-    return Unreachable("source-failed", "The PostgreSQL source broke the backup off", why=text, hint=hint)
+    for signs, kind, name, hint in _REASONS:
+        if sqlstate in signs or any(sign in low for sign in signs):
+            what = "The PostgreSQL source is damaged" if kind is Tampered else _WHAT
+            return kind(name, what, why=text, hint=hint)
+    return Unreachable("source-failed", _WHAT, why=text, hint="exclave doctor")
+
+
+_WHAT = "The PostgreSQL source cannot be backed up"

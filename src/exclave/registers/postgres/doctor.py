@@ -37,45 +37,49 @@ def _by_replication(session: Session) -> list[Finding]:
     found = [
         Finding("source-reachable", "ok", f"PostgreSQL {version} answers and the role may replicate"),
         _judge(
-            "source-version",
-            major in SUPPORTED,
-            "fail",
-            f"version {major}",
-            "supported are 13 to 18",
-            "upgrade the server, or a newer exclave",
+            Finding(
+                "source-version",
+                "fail",
+                f"version {major}: supported are 13 to 18",
+                "upgrade the server, or a newer exclave",
+            ),
+            fine=major in SUPPORTED,
         ),
     ]
     checks = session.show("data_checksums") == "on"
     found.append(
         _judge(
-            "source-checksums",
-            checks,
-            "warn",
-            f"data checksums {'on' if checks else 'off'}",
-            "a page damaged on home's disk is copied unnoticed",
-            "pg_checksums --enable (server stopped)",
+            Finding(
+                "source-checksums",
+                "warn",
+                f"data checksums {'on' if checks else 'off'}: a page damaged on home's disk is copied unnoticed",
+                "pg_checksums --enable (server stopped)",
+            ),
+            fine=checks,
         )
     )
     level = session.show("wal_level")
     found.append(
         _judge(
-            "source-wal-level",
-            level in {"replica", "logical"},
-            "fail",
-            f"wal_level {level}",
-            "a base backup needs replica or logical",
-            "ALTER SYSTEM SET wal_level = 'replica', then restart",
+            Finding(
+                "source-wal-level",
+                "fail",
+                f"wal_level {level}: a base backup needs replica or logical",
+                "ALTER SYSTEM SET wal_level = 'replica', then restart",
+            ),
+            fine=level in {"replica", "logical"},
         )
     )
     full = session.show("full_page_writes") == "on"
     found.append(
         _judge(
-            "source-full-page-writes",
-            full,
-            "warn",
-            f"full_page_writes {'on' if full else 'off'}",
-            "switched on during backups of a primary; a backup of a standby is refused",
-            "ALTER SYSTEM SET full_page_writes = on",
+            Finding(
+                "source-full-page-writes",
+                "warn",
+                f"full_page_writes {'on' if full else 'off'}: a backup of a standby is refused",
+                "ALTER SYSTEM SET full_page_writes = on",
+            ),
+            fine=full,
         )
     )
     return found
@@ -100,36 +104,40 @@ def _by_sql(source: Source) -> list[Finding]:
     timeout = int(settings["wal_sender_timeout"])
     return [
         _judge(
-            "source-clock",
-            abs(skew) <= _SKEW_SECONDS,
-            "warn",
-            f"the server's clock differs by {skew:+.3f} s",
-            "instants of snapshots are the server's",
-            "check time synchronisation (timedatectl) on both machines",
+            Finding(
+                "source-clock",
+                "warn",
+                f"the server's clock differs by {skew:+.3f} s: instants of snapshots are the server's",
+                "check time synchronisation (timedatectl) on both machines",
+            ),
+            fine=abs(skew) <= _SKEW_SECONDS,
         ),
         _judge(
-            "source-senders",
-            free > 0,
-            "fail",
-            f"{free} of {settings['max_wal_senders']} WAL senders free",
-            "a backup takes one",
-            "ALTER SYSTEM SET max_wal_senders, then restart",
+            Finding(
+                "source-senders",
+                "fail",
+                f"{free} of {settings['max_wal_senders']} WAL senders free: a backup takes one",
+                "ALTER SYSTEM SET max_wal_senders, then restart",
+            ),
+            fine=free > 0,
         ),
         _judge(
-            "source-slots",
-            int(settings["max_replication_slots"]) > 0,
-            "warn",
-            f"max_replication_slots {settings['max_replication_slots']}",
-            "without a slot a long backup can lose its WAL and must begin again",
-            "ALTER SYSTEM SET max_replication_slots = 10, then restart",
+            Finding(
+                "source-slots",
+                "warn",
+                f"max_replication_slots {settings['max_replication_slots']}: a long backup may lose its WAL",
+                "ALTER SYSTEM SET max_replication_slots = 10, then restart",
+            ),
+            fine=int(settings["max_replication_slots"]) > 0,
         ),
         _judge(
-            "source-sender-timeout",
-            timeout == 0 or timeout >= _SENDER_TIMEOUT_MS,
-            "warn",
-            f"wal_sender_timeout {timeout} ms",
-            "a short pause of ours ends the backup",
-            "ALTER SYSTEM SET wal_sender_timeout = '60s'",
+            Finding(
+                "source-sender-timeout",
+                "warn",
+                f"wal_sender_timeout {timeout} ms: a short pause of ours ends the backup",
+                "ALTER SYSTEM SET wal_sender_timeout = '60s'",
+            ),
+            fine=timeout == 0 or timeout >= _SENDER_TIMEOUT_MS,
         ),
     ]
 
@@ -186,7 +194,6 @@ def _free_senders(connection: psycopg.Connection[Any], most: int) -> int:
     return most - used + 1  # one of those counted is this very examination's session
 
 
-def _judge(
-    name: str, fine: bool, otherwise: str, text: str, why: str, hint: str
-) -> Finding:
-    return Finding(name, "ok", text) if fine else Finding(name, otherwise, f"{text}: {why}", hint)
+def _judge(finding: Finding, *, fine: bool) -> Finding:
+    """As it is, or when all is well only its first clause."""
+    return Finding(finding.id, "ok", finding.text.partition(": ")[0]) if fine else finding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class PostgresRegister:
         return "postgres"
 
     @contextmanager
-    def capture(self, prior: Prior, slabs: SlabPool, told: Told) -> Iterator[Capture]:
+    def capture(self, prior: Prior, slabs: SlabPool, told: Told) -> Generator[Capture]:
         """A base backup. `prior` is not needed: pages are recognised after they were read."""
         del prior
         with ExitStack() as context:

@@ -36,7 +36,7 @@ class TarReader:
 
     def __init__(self) -> None:
         self._header = bytearray()
-        self._content = 0  # bytes of the current file still to come
+        self._content: int = 0  # bytes of the current file still to come
         self._padding = 0
 
     def feed(self, data: memoryview) -> Iterator[Member | memoryview]:
