@@ -44,8 +44,11 @@ class Store(Protocol):
         """Bytes of an object. NotThere."""
         ...
 
-    def list(self, prefix: str) -> Iterator[Listed]:
-        """Every complete object whose name begins with `prefix` (a folder with its slash, or ""), sorted by name."""
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        """Every complete object whose name begins with `prefix` (a folder with its slash, or ""), sorted by name.
+
+        Only names greater than `after`, if given; a store skips the others without looking at each.
+        """
         ...
 
 
