@@ -68,7 +68,6 @@ class EmbassyConfig:
     endpoint: str = ""
     region: str = ""
     credentials_file: Path | None = None
-    allow_http: bool = False
     rate_limit: int = 0
 
 
@@ -214,8 +213,7 @@ def _embassy(table: Table) -> EmbassyConfig:
             url=table.text("url"),
             endpoint=table.text("endpoint", ""),
             region=table.text("region", ""),
-            credentials_file=table.maybe_path("credentials_file"),
-            allow_http=table.flag("allow_http"),
+            credentials_file=table.path("credentials_file"),
             rate_limit=rate,
         )
     table.end()

@@ -2,54 +2,192 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exclave.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from exclave.config import Config
+    from collections.abc import Mapping
 
-WRITER_SEED = "writer.seed"
+    from exclave.config import Config, EmbassyConfig
+    from exclave.embassies.embassy import Embassy
+    from exclave.flows.papers import Papers
+    from exclave.flows.protect import Home
+    from exclave.registers.base import Finding, Rebuilder, Register
+    from exclave.runtimes.base import Runtime
+    from exclave.stores.base import Probe, Store
 
-
-def secret(path: Path) -> Path:
-    """`path`, when it is a file that only its owner can read, and its owner is us. Raises Misconfigured."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise Misconfigured(
-            "secret-unreadable",
-            f"{path} cannot be read",
-            why=error.strerror or str(error),
-            hint="exclave doctor",
-        ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise Misconfigured(
-            "secret-unreadable", f"{path} cannot be read", why="it is no file", hint="exclave doctor"
-        )
-    if status.st_uid != os.geteuid():
-        why = f"it belongs to user {status.st_uid}, and this is user {os.geteuid()}"
-        raise Misconfigured(
-            "secret-exposed", f"{path} is not ours", why=why, hint=f"chown {os.geteuid()} {path}"
-        )
-    if status.st_mode & 0o077:
-        why = f"its mode is {stat.S_IMODE(status.st_mode):04o}, so others may read it"
-        raise Misconfigured("secret-exposed", f"{path} is not kept secret", why=why, hint=f"chmod 600 {path}")
-    return path
+_SECRET_LIMIT = 1 << 20
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def check_secrets(config: Config) -> None:
     """Look at the permissions of every secret file that the settings name or imply. Raises Misconfigured."""
-    if config.home is not None:
-        for path in sorted(config.home.keys.rglob("*")):
-            if path.is_file():
-                secret(path)
-    for row in (
-        *(r.password_file for r in config.registers),
-        *(e.credentials_file for e in config.embassies),
-    ):
-        if row is not None:
-            secret(row)
+    from exclave.keyfiles import read_secret
+
+    named = (
+        *(row.password_file for row in config.registers),
+        *(row.credentials_file for row in config.embassies),
+    )
+    kept = sorted(config.home.keys.rglob("*")) if config.home is not None else []
+    for path in (*(path for path in kept if path.is_file()), *(path for path in named if path is not None)):
+        read_secret(path, _SECRET_LIMIT)
+
+
+def papers(config: Config) -> Papers:
+    """The realm's verified charters, names and custody records. Raises Misconfigured, Tampered."""
+    from exclave.flows import papers as flow
+
+    return flow.load(config.realm.id, config.realm.charter, config.realm.annex)
+
+
+def register(config: Config, name: str) -> Register:
+    """The source of one register."""
+    row = config.register(name)
+    if row.kind == "postgres":
+        from exclave.registers.postgres.register import PostgresRegister
+
+        return PostgresRegister(row.conninfo, password_file=row.password_file)
+    assert row.path is not None
+    if row.kind == "sqlite":
+        from exclave.registers.sqlite import SqliteRegister
+
+        return SqliteRegister(row.path)
+    from exclave.registers.files.register import FilesRegister
+
+    return FilesRegister(row.path, exclude=row.exclude)
+
+
+def register_state(config: Config, name: str) -> Path:
+    """The folder of what home remembers of one register."""
+    return config.state / "registers" / config.register(name).id
+
+
+def home(config: Config, name: str) -> Home:
+    """All that home needs to protect one register. Raises Misconfigured, Tampered, NotThere."""
+    from exclave import keyfiles
+    from exclave.flows.protect import Home
+
+    keys = config.at_home().keys
+    charter = papers(config).charter
+    row = config.register(name)
+    entry = charter.register(row.id)
+    return Home(
+        name=row.name,
+        register=register(config, name),
+        keys=keyfiles.read_write_keys(keys, charter, row.id),
+        signer=keyfiles.signer_of(keys, entry),
+        charter=charter.hash,
+        boot_id=boot_id(),
+        folder=register_state(config, name),
+    )
+
+
+def boot_id() -> bytes:
+    """What differs after every start of this machine: keeps content keys apart even if the random source failed."""
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:
+        return b"unknown"
+
+
+def store(row: EmbassyConfig, *, patience_seconds: float = 60.0) -> Store:
+    """The store of one embassy: retried, and limited when so configured."""
+    from exclave.stores.retrying import Retrying
+
+    found: Store = _adapter(row)
+    if row.rate_limit:
+        from exclave.stores.limited import Limited
+
+        found = Limited(found, row.rate_limit)
+    return Retrying(found, patience_seconds=patience_seconds)
+
+
+def prepare(row: EmbassyConfig) -> None:
+    """Make an embassy's folder, when it is one. May be repeated."""
+    if row.kind == "directory" and row.path is not None:
+        from exclave.stores.directory import DirectoryStore
+
+        DirectoryStore.prepare(row.path)
+
+
+def probe(row: EmbassyConfig) -> Probe:
+    """Try what the store of an embassy really does. Leaves a small object or two there."""
+    from exclave.stores.probe import probe as attempt
+
+    return attempt(store(row))
+
+
+def embassy_findings(row: EmbassyConfig) -> list[Finding]:
+    """The same as results of a check."""
+    from exclave.registers.base import Finding
+    from exclave.stores.base import Guarantee
+
+    seen = probe(row)
+    found: list[Finding] = []
+    for guarantee in Guarantee:
+        if guarantee in seen.kept:
+            found.append(Finding(f"store-{guarantee}", "ok", f"{guarantee}: seen"))
+        else:
+            level = "warn" if guarantee is Guarantee.LOCKED else "fail"
+            text = f"not {guarantee}: {seen.broken.get(guarantee, 'unknown')}"
+            found.append(Finding(f"store-{guarantee}", level, text, "exclave embassy list --probe"))
+    return found
+
+
+def _adapter(row: EmbassyConfig) -> Store:
+    if row.kind == "directory":
+        from exclave.stores.directory import DirectoryStore
+
+        assert row.path is not None
+        return DirectoryStore(row.path)
+    from exclave.stores.object_store import Bucket, ObjectStore
+
+    assert row.credentials_file is not None
+    region = {"region": row.region} if row.region else {}
+    return ObjectStore(Bucket(row.url, row.credentials_file, endpoint=row.endpoint, **region))
+
+
+def embassies(config: Config) -> list[Embassy]:
+    """Every embassy. Nothing is asked of them yet. Raises Misconfigured when there is none."""
+    from exclave.embassies.embassy import Embassy
+
+    if not config.embassies:
+        hint = "exclave embassy add --help"
+        raise Misconfigured(
+            "no-embassies", "There is nowhere to go", why=f"{config.file} names no embassy", hint=hint
+        )
+    patience = config.home.patience_seconds if config.home else 60
+    return [Embassy(row.name, store(row, patience_seconds=patience)) for row in config.embassies]
+
+
+def rebuilders(config: Config) -> Mapping[str, Rebuilder]:
+    """What makes a restored tree usable, by kind of register."""
+    from exclave.registers.files.rebuild import FilesRebuilder
+    from exclave.registers.postgres.rebuild import PostgresRebuilder
+    from exclave.registers.sqlite import SqliteRebuilder
+
+    return {
+        "postgres": PostgresRebuilder(config.activation.postgres),
+        "sqlite": SqliteRebuilder(),
+        "files": FilesRebuilder(),
+    }
+
+
+def runtimes(config: Config) -> Mapping[str, Runtime]:
+    """What serves a rebuilt register, by kind; a kind that is missing is laid out and checked, not served."""
+    from exclave.runtimes.postgres import PostgresRuntime
+    from exclave.runtimes.static import StaticRuntime
+
+    folder = services(config)
+    place = config.activation
+    return {
+        "postgres": PostgresRuntime(folder, programs=place.postgres, port=place.postgres_port),
+        "files": StaticRuntime(folder, port=place.documents_port),
+    }
+
+
+def services(config: Config) -> Path:
+    """The folder of notes and logs of what was started here."""
+    return config.state / "services"

@@ -72,7 +72,7 @@ def _write_report(call: Call, error: Exception) -> Path:
 
     try:
         folder = call.config().state / "reports"
-    except Exception:  # no settings, no state folder: the report matters more
+    except Exception:  # noqa: BLE001  no settings, no state folder: the report matters more
         folder = Path(tempfile.gettempdir())
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"{name}: {value}" for name, value in facts().items()]

@@ -101,9 +101,9 @@ def run(arguments: list[str]) -> int:
         return interrupted(call)
     except BrokenPipeError:
         # The reader of our output has left (`exclave ... | head`): nobody to tell, nothing wrong.
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
-    except Exception as error:  # the one place where everything unexpected ends
+    except Exception as error:  # noqa: BLE001  the one place where everything unexpected ends
         return report_unexpected(call, error)
     return code if isinstance(code, int) else 0
 

@@ -1,0 +1,92 @@
+"""Telling the story: headings, remarks, and real commands with their real output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exclave.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Narrator:
+    """Prints to standard output; in colour on a terminal, plain elsewhere. Every command runs as a visitor would run it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.began = time.monotonic()
+        self._environment = os.environ | {"PYTHONPATH": _source(), "PYTHONWARNINGS": "ignore"}
+        self._environment.pop("EXCLAVE_CONFIG", None)
+
+    def chapter(self, title: str) -> None:
+        """A new act of the story, with the seconds since its beginning."""
+        at = f"{time.monotonic() - self.began:4.0f} s"
+        click.echo()
+        click.secho(f"{at}  {title}", bold=True, fg="cyan")
+
+    def say(self, text: str) -> None:
+        """A remark."""
+        for line in text.splitlines():
+            click.echo(f"        {line}")
+
+    def good(self, text: str) -> None:
+        """Something was checked and is as it must be."""
+        click.secho(f"     ok {text}", fg="green")
+
+    def run(
+        self, folder: str, *words: str, expect: int = 0, secret: str | None = None, quiet: bool = False
+    ) -> str:
+        """Run `exclave WORDS` in a folder of the demonstration; its standard output. Raises for another exit code.
+
+        `secret` goes to its standard input. `quiet` shows the command only.
+        """
+        click.secho(f"  {folder}$ exclave {' '.join(_shown(word) for word in words)}", fg="yellow")
+        done = subprocess.run(
+            [sys.executable, "-m", "exclave", *words],
+            cwd=self.root / folder,
+            env=self._environment,
+            input=secret,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not quiet or done.returncode != expect:
+            for line in (done.stdout + done.stderr).splitlines():
+                click.echo(f"    {line}")
+        if expect:
+            click.echo(f"    (exit code {done.returncode})")
+        if done.returncode != expect:
+            raise Misconfigured(
+                "demo-failed",
+                f"The demonstration stopped at `exclave {words[0]}`",
+                why=f"exit code {done.returncode} where {expect} was expected; its own words are above",
+                hint=f"look into {self.root}, then exclave demo --clean",
+            )
+        return done.stdout
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Rows in columns; the first is the heading."""
+        widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+        for at, row in enumerate(rows):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            click.secho(f"        {text}", bold=at == 0)
+
+
+def _shown(word: str) -> str:
+    return f'"{word}"' if " " in word else word
+
+
+def _source() -> str:
+    """The folder from which this very package was imported, so that the commands are of the same version."""
+    import exclave
+
+    assert exclave.__file__ is not None
+    return str(Path(exclave.__file__).parents[1])

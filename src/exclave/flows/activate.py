@@ -1,0 +1,172 @@
+"""Activate: registers restored from what the embassies hold, checked, and started where home cannot be reached.
+
+For each register of the approved request: choose the snapshot, restore it, let its own kind check it, start what
+serves it, write down what runs. The record is written after each register, so that all that was started can be
+stopped whatever happens next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from exclave.custody.request import Request, Wanted
+from exclave.embassies import inspect
+from exclave.embassies.embassy import Embassy
+from exclave.embassies.fetch import Fetcher
+from exclave.errors import Refused
+from exclave.flows import activation_record as records
+from exclave.flows.activation_record import SECOND, Activation, Served
+from exclave.flows.choosing import choose
+from exclave.flows.papers import Papers
+from exclave.flows.protect import Told
+from exclave.flows.restore import Restored, restore
+from exclave.registers.base import Rebuilder, Rebuilt
+from exclave.runtimes.base import Runtime, Service
+from exclave.sealed.keys import Opener
+from exclave.types import Instant
+
+
+class Session(Opener, Protocol):
+    """An opener that says which request it was opened for: the keyholder's client."""
+
+    @property
+    def request(self) -> Request:
+        """What a quorum approved."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where and with what an embassy brings registers up."""
+
+    place: Path
+    rebuilders: Mapping[str, Rebuilder]
+    runtimes: Mapping[str, Runtime]  # a kind without one is laid out and checked, not served
+    records: Path
+    keep_owners: bool
+
+
+def activate(
+    session: Session,
+    papers: Papers,
+    embassies: Sequence[Embassy],
+    ground: Ground,
+    *,
+    began: Instant,
+    dark_since: Instant | None,
+    custodians: tuple[str, ...],
+    told: Callable[[str], Told],
+) -> Activation:
+    """Bring up every register of the session's request; `told` gives a progress display for each name.
+
+    `began` is when the command was given: the time to recover counts from there. Raises Refused("place-taken") when
+    something is already where a register would go, and what restoring and starting raise.
+    """
+    request = session.request
+    places = {wanted: ground.place / papers.annex.registers[wanted.register] for wanted in request.registers}
+    _refuse_taken(list(places.values()))
+    activation = Activation(request.hash, request.reason, custodians, began, dark_since, None, ())
+    ground.place.mkdir(parents=True, exist_ok=True)
+    for wanted, place in places.items():
+        watch = _Watch(began, told(place.name))
+        watch.phase("find the snapshot")
+        writer = papers.charter.epoch(wanted.register, wanted.epoch).writer
+        commit = choose(inspect.history(embassies, wanted.register, writer).commits, wanted, request)
+        restored = restore(
+            commit,
+            fetcher=Fetcher(embassies),
+            opener=session,
+            place=place,
+            keep_owners=ground.keep_owners,
+            rebuilder=None,  # its kind is known only now, from inside the sealed manifest
+            told=watch,
+        )
+        watch.phase("check")
+        rebuilt = ground.rebuilders[restored.kind].finish(place, restored.environment)
+        runtime = ground.runtimes.get(restored.kind)
+        if runtime is not None:
+            watch.phase("start")
+        service = runtime.start(place.name, place) if runtime is not None else None
+        served = _served(wanted, restored, rebuilt, service, watch)
+        activation = replace(activation, registers=(*activation.registers, served))
+        records.save(ground.records, activation)
+    return activation
+
+
+def end(
+    activation: Activation, runtimes: Mapping[str, Runtime], services: Sequence[Service], ground: Path
+) -> Activation:
+    """Stop everything that the activation started; what was restored stays where it is."""
+    started = {served.service: served.kind for served in activation.registers if served.service}
+    for service in services:
+        if service.name in started:
+            runtimes[started[service.name]].stop(service)
+    ended = replace(activation, ended=Instant(time.time_ns()))
+    records.save(ground, ended)
+    return ended
+
+
+class _Watch:
+    """Passes progress on and keeps the seconds of each phase."""
+
+    def __init__(self, began: Instant, told: Told) -> None:
+        self._began, self._told = began, told
+        self._phases: dict[str, float] = {}
+        self._name, self._since = "", time.monotonic()
+
+    def phase(self, what: str, total: int = 0) -> None:
+        """See `Told.phase`."""
+        self._close()
+        self._name = what
+        self._told.phase(what, total)
+
+    def told(self, files: int, done: int) -> None:
+        """See `Told.told`."""
+        self._told.told(files, done)
+
+    def end(self) -> tuple[dict[str, float], float]:
+        """Seconds of each phase, and seconds since the command was given."""
+        self._close()
+        return self._phases, (time.time_ns() - self._began) / SECOND
+
+    def _close(self) -> None:
+        now = time.monotonic()
+        if self._name:
+            self._phases[self._name] = self._phases.get(self._name, 0.0) + now - self._since
+        self._name, self._since = "", now
+
+
+def _served(
+    wanted: Wanted, restored: Restored, rebuilt: Rebuilt, service: Service | None, watch: _Watch
+) -> Served:
+    phases, ready = watch.end()
+    return Served(
+        name=restored.place.name,
+        id=wanted.register,
+        kind=restored.kind,
+        snapshot=restored.sequence,
+        consistent_at=restored.consistent_at,
+        gaps=len(restored.gaps),
+        place=restored.place,
+        service=service.name if service else "",
+        address=service.address if service else str(restored.place),
+        pid=service.pid if service else 0,
+        phases=phases,
+        ready_seconds=ready,
+        checks=[f"{check.level}: {check.text}" for check in rebuilt.checks],
+    )
+
+
+def _refuse_taken(places: Sequence[Path]) -> None:
+    for place in places:
+        if place.exists() and any(place.iterdir()):
+            raise Refused(
+                "place-taken",
+                f"{place} is not empty",
+                why="an earlier activation left it there, and nothing is overwritten",
+                hint=f"exclave activate --stop, then move {place} away",
+            )
