@@ -10,7 +10,9 @@ import pytest
 def test_ci_runs_what_make_test_runs(root):
     assert "exec make test" in (root / ".ci/run").read_text()
     assert re.search(
-        r"^test:\n\t@scripts/environment test\n\t@scripts/checks$", (root / "Makefile").read_text(), re.M
+        r"^test:\n\t@scripts/environment test\n\t@scripts/checks$",
+        (root / "Makefile").read_text(),
+        re.MULTILINE,
     )
 
 
@@ -23,13 +25,13 @@ def test_programs_can_be_run(root, program):
 
 def test_help_names_every_target(root):
     makefile = (root / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M)) - {"help"}
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)) - {"help"}
     assert targets == set(re.findall(r'@echo "make ([a-z-]+) ', makefile))
-    assert targets | {"help"} == set(re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split())
+    assert targets | {"help"} == set(re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[1].split())
 
 
 def test_every_target_sets_itself_up(root):
-    recipes = re.split(r"^([a-z-]+):.*\n", (root / "Makefile").read_text(), flags=re.M)[1:]
+    recipes = re.split(r"^([a-z-]+):.*\n", (root / "Makefile").read_text(), flags=re.MULTILINE)[1:]
     for target, recipe in zip(recipes[::2], recipes[1::2], strict=True):
         if ".venv/bin/" in recipe:
             assert recipe.startswith("\t@scripts/environment "), target
@@ -37,7 +39,7 @@ def test_every_target_sets_itself_up(root):
 
 def test_every_check_fails_the_run(tmp_path, root):
     """A copy of the list in which one program after the other fails."""
-    names = re.findall(r"^check \S+ (\S+)", (root / "scripts/checks").read_text(), re.M)
+    names = re.findall(r"^check \S+ (\S+)", (root / "scripts/checks").read_text(), re.MULTILINE)
     programs = tmp_path / ".venv/bin"
     programs.mkdir(parents=True)
     (tmp_path / "scripts").mkdir()
