@@ -80,7 +80,7 @@ class Keyholder:
             )
         except ExclaveError as error:
             return error_reply(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  an answer tells it; this process goes on to its deadline
             # Only the kind of a fault leaves this process: a message might quote a secret.
             why = f"{type(error).__name__} in the keyholder"
             return error_reply(Unreachable("keyholder-failed", "The keyholder met a fault", why=why))

@@ -170,7 +170,7 @@ def _check(charter: Charter) -> None:
     people, threshold = len(charter.custodians), charter.threshold
     if not (2 <= threshold <= people <= MAX_CUSTODIANS and 2 * threshold > people):
         raise _refused(
-            f"{threshold} of {people} custodians: at least 2 must agree, more than half, and {MAX_CUSTODIANS} is the most"
+            f"{threshold} of {people} custodians: at least 2 and more than half must agree, of at most {MAX_CUSTODIANS}"
         )
     if len({one.id for one in charter.custodians}) != people:
         raise _refused("a custodian stands in it twice")

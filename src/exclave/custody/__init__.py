@@ -18,10 +18,10 @@ What an activating or restoring process needs (it never sees a seed):
         opener.hardening                    # what protects the keyholder's memory here: name -> holds or not
 
 `request` and each of `approvals` are the bytes of the files that `exclave request` and `exclave approve` wrote;
-`seed_file` is `flows.request.seed_file(state folder, request)`. `open` raises QuorumMissing (exit code 5) with who has approved,
-Refused for approvals that are late, doubled, foreign or for another request, Tampered for wrong signatures or
-shares. Later calls raise Refused for what the request does not name or after its deadline, and Unreachable
-("keyholder-gone") when the keyholder process has died.
+`seed_file` is `flows.request.seed_file(state folder, request)`. `open` raises QuorumMissing (exit code 5) with who
+has approved, Refused for approvals that are late, doubled, foreign or for another request, Tampered for wrong
+signatures or shares. Later calls raise Refused for what the request does not name or after its deadline, and
+Unreachable ("keyholder-gone") when the keyholder process has died.
 
 At home: `flows.ceremony.hold(...)` makes everything, `keyfiles.read_write_keys(folder, charter, register)` gives
 `WriteKeys`. Local folders: `<charter folder>/<version, 8 hex digits>.note` and

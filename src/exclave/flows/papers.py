@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from exclave.charter.history import History
 from exclave.custody import record as records
 from exclave.custody.record import MAX_RECORD_BYTES, Record
 from exclave.custody.request import Request, Wanted
-from exclave.errors import Misconfigured, NotThere
+from exclave.errors import ExclaveError, Misconfigured, NotThere
 from exclave.stores.base import Store
 
 _LAST_VERSION = 0xFFFF  # more charters than any realm signs: a bound for a store that answers for ever
@@ -89,6 +89,20 @@ def fetch(store: Store, realm: str, annex_file: Path) -> Papers:
         except NotThere:
             continue  # told when it is needed
     return assemble(history, _read(annex_file, MAX_ANNEX_BYTES), kept)
+
+
+def fetch_newest(stores: Iterable[Store], realm: str, annex_file: Path) -> Papers:
+    """The longest history that any of the stores gives and the annex fits. Raises what the last of them raised."""
+    found: list[Papers] = []
+    failed: ExclaveError | None = None
+    for store in stores:
+        try:
+            found.append(fetch(store, realm, annex_file))
+        except ExclaveError as error:  # one embassy may be down, or lie; the others answer
+            failed = error
+    if not found:
+        raise failed or Misconfigured("papers-missing", "There is no embassy to get the realm's papers from")
+    return max(found, key=lambda one: one.charter.version)
 
 
 def assemble(history: History, annex_bytes: bytes, notes: Mapping[Wanted, bytes]) -> Papers:
