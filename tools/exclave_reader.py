@@ -8,8 +8,8 @@ Written from docs/spec/store.md alone. Needs Python 3.11, `cryptography` >= 50, 
 
 STORE is a store laid out as a directory. SEED_FILE holds the 32-byte X-Wing seed of the register's epoch, raw or in
 hex, and must be readable by its owner only. Nothing is believed before it is checked: commits by the hash chain (and
-by the writer's signatures with --writer), objects by SHA-256, then capsule, body, tables, folders, root and
-files. DIR appears only when every check has passed. Exit: 0 done, 1 failed, 2 usage, 3 done with gaps, 7 a check failed.
+by the writer's signatures with --writer), objects by SHA-256, then capsule, body, tables, folders, root and files. DIR
+appears only when every check has passed. Exit: 0 done, 1 failed, 2 usage, 3 done with gaps, 7 a check failed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 MIB = 1 << 20
 SLOTS = 1 << 20
-FRAME_LIMIT = 16 * MIB
+FRAME_LIMIT = 64 * MIB
 BODY_LIMIT = 256 * MIB
 NOTE_LIMIT = 64 * MIB
 DEPTH_LIMIT = 32
@@ -67,7 +67,7 @@ class UsageError(Exception):
     """The command, the seed or the place cannot be used."""
 
 
-def require(good: bool, what: str) -> None:
+def require(good: object, what: str) -> None:
     if not good:
         raise CheckError(what)
 
@@ -86,7 +86,9 @@ def no_float(_: str) -> object:
 
 
 def spell(document: object) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()
 
 
 def bounded(value: object) -> None:
@@ -104,7 +106,10 @@ def bounded(value: object) -> None:
 def parse(raw: bytes) -> Document:
     try:
         found: object = json.loads(
-            raw.decode("ascii"), object_pairs_hook=no_duplicates, parse_float=no_float, parse_constant=no_float
+            raw.decode("ascii"),
+            object_pairs_hook=no_duplicates,
+            parse_float=no_float,
+            parse_constant=no_float,
         )
         require(isinstance(found, dict) and spell(found) == raw, "a document is not spelled canonically")
     except (ValueError, RecursionError) as error:
@@ -181,7 +186,11 @@ class Writer:
         """Both signatures over `body` verify, or CheckError."""
         for kind, key in ((b"\x01", self.ed25519), (MLDSA_TYPE, self.mldsa65)):
             key_id = hashlib.sha256(self.name.encode() + b"\n" + kind + key).digest()[:4]
-            mine = [raw[4:] for name, raw in map(signature_of, signatures) if name == self.name and raw[:4] == key_id]
+            mine = [
+                raw[4:]
+                for name, raw in map(signature_of, signatures)
+                if name == self.name and raw[:4] == key_id
+            ]
             require(len(mine) == 1, "a commit lacks one of its writer's two signatures")
             try:
                 if kind == MLDSA_TYPE:
@@ -257,7 +266,10 @@ class Store:
             for sequence in self.names(f"r/{register}/commit/{term}", "[0-9a-f]{16}"):
                 commit = self.commit(f"r/{register}/commit/{term}/{sequence}", writer)
                 where = (commit.register, commit.term, commit.sequence)
-                require(where == (register, int(term, 16), int(sequence, 16)), "a commit lies under another's name")
+                require(
+                    where == (register, int(term, 16), int(sequence, 16)),
+                    "a commit lies under another's name",
+                )
                 found[commit.digest] = commit
         require(bool(found), f"the store has no commit of register {register}")
         chain = [max(found.values(), key=lambda commit: (commit.term, commit.sequence))]
@@ -265,9 +277,13 @@ class Store:
             newer = chain[-1]
             older = found.get(newer.previous)
             if older is None:
-                raise CheckError(f"commit {newer.sequence - 1}, which commit {newer.sequence} names, is missing")
+                raise CheckError(
+                    f"commit {newer.sequence - 1}, which commit {newer.sequence} names, is missing"
+                )
             require(
-                older.sequence == newer.sequence - 1 and older.term <= newer.term and older.realm == newer.realm,
+                older.sequence == newer.sequence - 1
+                and older.term <= newer.term
+                and older.realm == newer.realm,
                 f"commit {newer.sequence} does not follow commit {older.sequence}",
             )
             chain.append(older)
@@ -290,7 +306,13 @@ class Store:
         for pack in items(document, "packs"):
             if not isinstance(pack, dict):
                 raise CheckError(f"{name} has no good 'packs'")
-            packs.append((text(pack, "id", "[0-9a-f]{64}"), number(pack, "number", 0, (1 << 43) - 1), number(pack, "size")))
+            packs.append(
+                (
+                    text(pack, "id", "[0-9a-f]{64}"),
+                    number(pack, "number", 0, (1 << 43) - 1),
+                    number(pack, "size"),
+                )
+            )
         return Commit(
             realm=text(document, "realm", "[0-9a-f]{64}"),
             register=text(document, "register", "[0-9a-f]{32}"),
@@ -315,7 +337,10 @@ class Seed:
 
     def __init__(self, seed: bytes) -> None:
         expanded = hashlib.shake_256(seed).digest(96)
-        kem, curve = MLKEM768PrivateKey.from_seed_bytes(expanded[:64]), X25519PrivateKey.from_private_bytes(expanded[64:])
+        kem, curve = (
+            MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
+            X25519PrivateKey.from_private_bytes(expanded[64:]),
+        )
         public = kem.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
         self.recipient = hashlib.sha256(public).digest()[:16]
         self._private = hpke.MLKEM768X25519PrivateKey(kem, curve)
@@ -342,16 +367,23 @@ class Seed:
         return self._suite.decrypt(capsule, self._private, info=info)
 
 
-def open_container(raw: bytes, kind: int, commit: Commit, where: tuple[int, int] | None, seed: Seed) -> memoryview:
+def open_container(
+    raw: bytes, kind: int, commit: Commit, where: tuple[int, int] | None, seed: Seed
+) -> memoryview:
     """The plaintext of a pack or manifest part of `commit`'s register and epoch. `where`: its term and number."""
     require(len(raw) >= 88 and raw[:8] == b"exclave\x01", "an object is not a container")
     found_kind, suite, recipients, zero, size = struct.unpack_from(">BBBBI", raw, 8)
     require((found_kind, suite, zero) == (kind, 1, 0), "a container is of another kind or suite")
     require(1 <= recipients <= 4, "a container has an impossible number of recipients")
     shift = size.bit_length() - 4
-    require(4096 <= size <= BODY_LIMIT and size >> shift << shift == size, "a container's size is no size class")
+    require(
+        4096 <= size <= BODY_LIMIT and size >> shift << shift == size, "a container's size is no size class"
+    )
     start = 88 + 1184 * recipients
-    require(len(raw) == start + 56 + size + 16 * (size // 16384 + 1), "a container is longer or shorter than it says")
+    require(
+        len(raw) == start + 56 + size + 16 * (size // 16384 + 1),
+        "a container is longer or shorter than it says",
+    )
     identity = bytes.fromhex(commit.realm + commit.register + commit.epoch)
     require(raw[16:72] == identity, "a container belongs to another realm, register or epoch")
     require(where in {None, struct.unpack_from(">QQ", raw, 72)}, "a container bears another term or number")
@@ -360,7 +392,9 @@ def open_container(raw: bytes, kind: int, commit: Commit, where: tuple[int, int]
             capsule = raw[at + 16 : at + 1184]
             break
     else:
-        raise CheckError("this seed is not a recipient of the container: it is the seed of another register or epoch")
+        raise CheckError(
+            "this seed is not a recipient of the container: it is the seed of another register or epoch"
+        )
     try:
         key = seed.open(capsule, lp(b"exclave/capsule/v1", raw[:88], seed.recipient))
         decryptor = Cobblestone256Decryptor(key, lp(b"exclave/body/v1", raw[:88]))
@@ -380,8 +414,12 @@ def inflate(stored: memoryview, raw_size: int) -> bytes:
         return bytes(stored)
     try:
         header = zstandard.get_frame_parameters(stored)
-        require(header.content_size in {raw_size, zstandard.CONTENTSIZE_UNKNOWN}, "a frame lies about its length")
-        raw = zstandard.ZstdDecompressor().decompress(stored, max_output_size=max(raw_size, 1), allow_extra_data=False)
+        require(
+            header.content_size in {raw_size, zstandard.CONTENTSIZE_UNKNOWN}, "a frame lies about its length"
+        )
+        raw = zstandard.ZstdDecompressor().decompress(
+            stored, max_output_size=max(raw_size, 1), allow_extra_data=False
+        )
     except zstandard.ZstdError as error:
         raise CheckError("a frame cannot be decompressed") from error
     require(len(raw) == raw_size, "a frame has another length than its table says")
@@ -402,13 +440,20 @@ class Slots:
     def __init__(self, plain: memoryview) -> None:
         size = len(plain)
         stored, raw_size = struct.unpack_from(">II", plain, size - 8)
-        require(stored <= size - 8 and 8 <= raw_size <= 8 + 20 * SLOTS, "a table of contents has impossible bounds")
+        require(
+            stored <= size - 8 and 8 <= raw_size <= 8 + 20 * SLOTS,
+            "a table of contents has impossible bounds",
+        )
         end = size - 8 - stored
         table = inflate(plain[end : size - 8], raw_size)
         frames, slots = struct.unpack_from("<II", table)
         require(frames <= SLOTS and slots <= SLOTS, "a table of contents counts too much")
-        require(raw_size == 8 + 16 * frames + 4 * slots, "a table of contents has another length than it counts")
-        self._offset, self._stored, self._raw, first = (unsigned(table, 8 + 4 * frames * n, frames) for n in range(4))
+        require(
+            raw_size == 8 + 16 * frames + 4 * slots, "a table of contents has another length than it counts"
+        )
+        self._offset, self._stored, self._raw, first = (
+            unsigned(table, 8 + 4 * frames * n, frames) for n in range(4)
+        )
         self.lengths = unsigned(table, 8 + 16 * frames, slots)
         self._first = [*first, slots]
         require(self._first[0] == 0, "a table of contents leaves out its first slots")
@@ -417,7 +462,10 @@ class Slots:
             require(self._offset[frame] >= at, "frames overlap")
             at = self._offset[frame] + self._stored[frame]
             low, high = self._first[frame : frame + 2]
-            require(at <= end and self._raw[frame] <= FRAME_LIMIT and low <= high <= slots, "a frame is out of bounds")
+            require(
+                at <= end and self._raw[frame] <= FRAME_LIMIT and low <= high <= slots,
+                "a frame is out of bounds",
+            )
             require(sum(self.lengths[low:high]) == self._raw[frame], "slots do not fill their frame")
         require(not bytes(plain[at:end]).strip(b"\0"), "a container's padding is not zeros")
         self._plain = plain
@@ -431,14 +479,14 @@ class Slots:
             for length in self.lengths[self._first[frame] : self._first[frame + 1]]:
                 starts.append(starts[-1] + length)
             self._kept[frame] = (raw, starts)
-            while len(self._kept) > 4:
+            while len(self._kept) > 1 and sum(len(kept) for kept, _ in self._kept.values()) > FRAME_LIMIT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(frame)
         return self._kept[frame]
 
     def read(self, slot: int, count: int) -> Iterator[memoryview]:
         """The bytes of `count` slots from `slot` on, a piece for each frame that they lie in."""
-        require(0 <= slot and slot + count <= len(self.lengths), "a reference goes beyond its pack")
+        require(slot >= 0 and slot + count <= len(self.lengths), "a reference goes beyond its pack")
         while count:
             frame = bisect_right(self._first, slot) - 1
             taken = min(count, self._first[frame + 1] - slot)
@@ -453,7 +501,11 @@ class Slots:
 
 @dataclass(slots=True)
 class Entry:
-    """One row of a folder. `flat` is reference, count, reference, count ... in order of content."""
+    """One row of a folder.
+
+    `flat` is reference, count, reference, count ... in order of content; `begins` is where each of these runs begins: a
+    page, or a byte offset in the content; a file that was patched has none.
+    """
 
     mode: int
     uid: int
@@ -463,6 +515,7 @@ class Entry:
     page: int
     digest: bytes
     flat: array[int]
+    begins: array[int]
     extra: Document | None = None
 
     def runs(self) -> Iterator[Run]:
@@ -472,7 +525,9 @@ class Entry:
         return sum(self.flat[1::2])
 
     def data(self) -> list[Run]:
-        """(offset, length) of what is stored of a file; the rest are holes."""
+        """(offset, length) of what is stored of a file; the rest are holes. A further hard link stores nothing."""
+        if self.extra is not None and "twin" in self.extra:
+            return []
         if self.extra is None or "holes" not in self.extra:
             return [(0, self.size)] if self.size else []
         found: list[Run] = []
@@ -480,7 +535,10 @@ class Entry:
         for hole in items(self.extra, "holes"):
             if not (isinstance(hole, list) and len(hole) == 2 and all(type(value) is int for value in hole)):
                 raise CheckError("a sparse file's list is broken")
-            require(hole[0] >= end and hole[1] > 0 and hole[0] + hole[1] <= self.size, "a sparse file's list is broken")
+            require(
+                hole[0] >= end and hole[1] > 0 and hole[0] + hole[1] <= self.size,
+                "a sparse file's list is broken",
+            )
             end = hole[0] + hole[1]
             found.append((hole[0], hole[1]))
         return found
@@ -491,6 +549,8 @@ class Entry:
 
 @dataclass(slots=True)
 class Folder:
+    """Entries by name, and the digest that they must have together."""
+
     entries: dict[bytes, Entry] = field(default_factory=dict)
     digest: str = ""
 
@@ -557,6 +617,13 @@ class Tree:
         self.packs: dict[int, Part] = {}
         self.folders: dict[bytes, Folder] = {}
         self.head: Document = {}
+        self._told: dict[bytes, bytes] = {}
+
+    def begin(self, gone: Sequence[object]) -> None:
+        """Before the records of the next manifest: folders that went, and nothing told yet."""
+        self.head, self._told = {}, {}
+        for encoded in gone:
+            require(self.folders.pop(unbase(encoded), None) is not None, "a folder went that was not there")
 
     def apply(self, raw: bytes) -> None:
         require(len(raw) >= 4, "a record is too short")
@@ -582,21 +649,33 @@ class Tree:
             require(self.packs.setdefault(name, part) == part, "two packs have one number")
 
     def _folder(self, document: Document, columns: Columns) -> None:
-        rows, runs, patches = (number(document, key) for key in ("rows", "runs", "patches"))
-        folder = self.folders.setdefault(unbase(document.get("path")), Folder())
-        folder.digest = text(document, "digest", "[0-9a-f]{64}")
+        rows, runs = number(document, "rows"), number(document, "runs")
+        path, digest = unbase(document.get("path")), text(document, "digest", "[0-9a-f]{64}")
+        folder = self.folders.setdefault(path, Folder())
         joined = columns.take(number(document, "names"))
         names = joined.split(b"\0")
         require(names.pop() == b"" and len(names) == rows, "a folder's names are not as many as its rows")
         require(all(low < high for low, high in pairwise(names)), "a folder's names are not sorted")
         attributes = [columns.integers(rows) for _ in range(5)]
         pages, is_patched, counts = columns.integers(rows), columns.take(rows), columns.integers(rows)
-        steps, lengths, places = columns.integers(runs), columns.integers(runs), columns.integers(patches)
+        steps, lengths, places = (columns.integers(runs) for _ in range(3))
         digests = columns.take(32 * rows)
         extras = document.get("extras")
         if not isinstance(extras, dict):
             raise CheckError("a folder has no extras")
-        require(all(key.isdecimal() and key == str(int(key)) and int(key) < rows for key in extras), "a stray extra")
+        require(
+            all(key.isdecimal() and key == str(int(key)) and int(key) < rows for key in extras),
+            "a stray extra",
+        )
+        before_it = self._told.get(path)
+        if before_it is not None:
+            more = (
+                folder.digest == digest
+                and not items(document, "removed")
+                and (not names or before_it < names[0])
+            )
+            require(more, "a folder's second record contradicts its first")
+        self._told[path], folder.digest = names[-1] if names else before_it or b"", digest
         for name in items(document, "removed"):
             require(folder.entries.pop(unbase(name), None) is not None, "an entry went that was not there")
         references, reference = array("q"), 0
@@ -606,32 +685,47 @@ class Tree:
             references.append(reference)
         for first, length in zip(references, lengths, strict=True):
             require(0 < length <= SLOTS - first % SLOTS, "a run leaves its pack")
-        run, place = 0, 0
+        run = 0
         for row, name in enumerate(names):
             require(0 <= counts[row] <= runs - run, "a row has more runs than its folder")
             mine = array("q", bytes(16 * counts[row]))
             mine[::2], mine[1::2] = references[run : run + counts[row]], lengths[run : run + counts[row]]
+            begins = places[run : run + counts[row]]
             run += counts[row]
             mode, uid, gid, size, mtime_ns = (column[row] for column in attributes)
             require(size >= 0 and 0 <= pages[row] <= MIB and mode >= 0, "a row has impossible attributes")
-            extra = extras.get(str(row))
+            require(is_patched[row] <= 1, "a row is neither patched nor whole")
+            extra, file_digest = extras.get(str(row)), digests[32 * row : 32 * row + 32]
             require(extra is None or isinstance(extra, dict), "an extra is no object")
-            entry = Entry(mode, uid, gid, size, mtime_ns, pages[row], digests[32 * row : 32 * row + 32], mine, extra)
-            content = sum(length for _, length in entry.data()) if stat.S_ISREG(mode) else 0
-            wanted = -(-content // entry.page) if entry.page else 0
-            if is_patched[row]:
-                require(is_patched[row] == 1 and entry.page > 0 and counts[row] <= patches - place, "a broken patch")
-                before = folder.entries.get(name)
-                if before is None or before.page != entry.page:
-                    raise CheckError("a patch has nothing to stand on")
-                at = places[place : place + counts[row]]
-                place += counts[row]
-                laid = [(page, first, count) for page, (first, count) in zip(at, entry.runs(), strict=True)]
-                entry.flat = patched(before.flat, wanted, laid)
-            elif entry.page:
-                require(entry.chunks() == wanted, "a file has another number of pages than its size")
+            entry = Entry(mode, uid, gid, size, mtime_ns, pages[row], file_digest, mine, begins, extra)
+            self._place(
+                entry, folder.entries.get(name) if is_patched[row] else None, patch=is_patched[row] == 1
+            )
             folder.entries[name] = entry
-        require(run == runs and place == patches, "a folder has runs that belong to no row")
+        require(run == runs, "a folder has runs that belong to no row")
+
+    @staticmethod
+    def _place(entry: Entry, before: Entry | None, *, patch: bool) -> None:
+        """Lay a patch over what it changes, or check that a whole row's runs follow each other."""
+        content = sum(length for _, length in entry.data()) if stat.S_ISREG(entry.mode) else 0
+        pages = -(-content // entry.page) if entry.page else 0
+        if patch:
+            if before is None or not entry.page or before.page != entry.page:
+                raise CheckError("a patch has nothing to stand on")
+            laid = [
+                (page, first, count) for page, (first, count) in zip(entry.begins, entry.runs(), strict=True)
+            ]
+            entry.flat, entry.begins = patched(before.flat, pages, laid), array("q")
+        elif entry.page:
+            at = 0
+            for begin, count in zip(entry.begins, entry.flat[1::2], strict=True):
+                require(begin == at, "a whole file's runs do not follow each other")
+                at += count
+            require(at == pages, "a file has another number of pages than its size")
+        else:
+            edges = [-1, *entry.begins, content]
+            require(all(low < high for low, high in pairwise(edges[1:])), "a file's runs are out of order")
+            require(not content or edges[1] == 0, "a file's content does not begin with a run")
 
     def check(self) -> None:
         """The digests of all folders and the root; that every folder hangs in the tree under a harmless name."""
@@ -643,15 +737,22 @@ class Tree:
             folder = self.folders[path]
             names = sorted(folder.entries)
             for name in names:
-                require(b"/" not in name and name not in {b"", b".."} and (name != b"." or path == b""), "a harmful name")
+                require(
+                    b"/" not in name and name not in {b"", b".."} and (name != b"." or path == b""),
+                    "a harmful name",
+                )
             parent, _, own = path.rpartition(b"/")
             above = self.folders.get(parent, Folder()).entries.get(own or b".")
             require(above is not None and stat.S_ISDIR(above.mode), "a folder hangs in no other folder")
             found = folder_digest(list_key, path, [(name, folder.entries[name]) for name in names])
-            require(found.hex() == folder.digest, f"folder {show(path)} does not have the digest in the manifest")
+            require(
+                found.hex() == folder.digest, f"folder {show(path)} does not have the digest in the manifest"
+            )
             everything += [path, found]
         root = blake3.blake3(lp(*everything), key=list_key).hexdigest()
-        require(b"" in self.folders and root == text(self.head, "root"), "the manifest does not have its own root")
+        require(
+            b"" in self.folders and root == text(self.head, "root"), "the manifest does not have its own root"
+        )
 
     def paths(self) -> Iterator[tuple[bytes, Entry]]:
         for folder in sorted(self.folders):
@@ -672,7 +773,9 @@ def folder_digest(list_key: bytes, path: bytes, entries: Sequence[tuple[bytes, E
         lambda entry: entry.mtime_ns,
     ]
     columns = [struct.pack(f"<{len(entries)}q", *(of(entry) for _, entry in entries)) for of in fields]
-    extras = spell({str(row): entry.extra for row, (_, entry) in enumerate(entries) if entry.extra is not None})
+    extras = spell(
+        {str(row): entry.extra for row, (_, entry) in enumerate(entries) if entry.extra is not None}
+    )
     names = b"".join(name + b"\0" for name, _ in entries)
     digests = b"".join(entry.digest for _, entry in entries)
     return blake3.blake3(lp(path, names, *columns, digests, extras), key=list_key).digest()
@@ -724,9 +827,7 @@ class Snapshot:
             if not parts:
                 break
         for parts, place, head in reversed(links):
-            for encoded in items(head, "gone"):
-                require(self.tree.folders.pop(unbase(encoded), None) is not None, "a folder went that was not there")
-            self.tree.head = {}
+            self.tree.begin(items(head, "gone"))
             for part in parts:
                 slots = self._part(part, place)
                 for slot in range(len(slots.lengths)):
@@ -753,12 +854,11 @@ class Rebuild:
     def __init__(self, snapshot: Snapshot, place: bytes, say: Callable[[str], None]) -> None:
         self._snapshot, self._place, self._say = snapshot, place, say
         self._entries = list(snapshot.tree.paths())
-        self._lengths: dict[int, array[int]] = {}
+        self._extents: dict[int, list[Run]] = {}
         self.gaps: list[str] = []
 
     def run(self) -> None:
         self._room()
-        self._measure()
         self._make()
         self._write()
         self._compare()
@@ -779,32 +879,6 @@ class Rebuild:
         if need > free:
             raise UsageError(f"the snapshot needs {need} bytes and the place has {free} free")
 
-    def _measure(self) -> None:
-        """Lengths of chunks of files cut by content: their places are known only when these are."""
-        packs = {
-            first // SLOTS
-            for _, _, entry in self._files()
-            if not entry.page and entry.chunks() > 1
-            for first, _ in entry.runs()
-        }
-        for name in sorted(packs):
-            self._lengths[name] = self._snapshot.pack(name).lengths
-
-    def _chunks(self, entry: Entry) -> list[int]:
-        """Lengths of the chunks of a file that was cut by content."""
-        stored = sum(length for _, length in entry.data())
-        if entry.chunks() == 1:
-            return [stored]
-        found: list[int] = []
-        for first, count in entry.runs():
-            lengths = self._lengths[first // SLOTS]
-            slot = first % SLOTS
-            require(slot + count <= len(lengths), "a reference goes beyond its pack")
-            found.extend(lengths[slot : slot + count])
-            require(len(found) <= stored, "a file has more chunks than bytes")
-        require(sum(found) == stored and max(found, default=0) <= MIB, "a file has another length than its chunks")
-        return found
-
     def _make(self) -> None:
         for path, entry in self._entries:
             target, kind = self._at(path), stat.S_IFMT(entry.mode)
@@ -819,12 +893,11 @@ class Rebuild:
         """For each pack, four integers a piece: slot, count, entry, place in the entry's content."""
         plan: dict[int, array[int]] = {}
         for index, _, entry in self._files():
-            chunks = [] if entry.page else self._chunks(entry)
-            at = done = 0
-            for first, count in entry.runs():
+            at = 0
+            for place, (first, count) in enumerate(entry.runs()):
+                at = at if entry.page else entry.begins[place]
                 plan.setdefault(first // SLOTS, array("q")).extend((first % SLOTS, count, index, at))
-                at += count * entry.page if entry.page else sum(chunks[done : done + count])
-                done += count
+                at += count * entry.page
         return plan
 
     def _write(self) -> None:
@@ -833,10 +906,10 @@ class Rebuild:
             self._say(f"pack {step + 1} of {len(plan)}")
             slots, flat = self._snapshot.pack(name), plan.pop(name)
             for slot, count, index, at in sorted(zip(*(flat[n::4] for n in range(4)), strict=True)):
-                self._piece(slots, (slot, count), self._entries[index], at)
+                self._piece(slots, (slot, count), index, at)
 
-    def _piece(self, slots: Slots, run: Run, target: tuple[bytes, Entry], at: int) -> None:
-        path, entry = target
+    def _piece(self, slots: Slots, run: Run, index: int, at: int) -> None:
+        path, entry = self._entries[index]
         spans = entry.data()
         left = sum(length for _, length in spans) - at
         lengths = slots.lengths[run[0] : run[0] + run[1]]
@@ -844,7 +917,15 @@ class Rebuild:
             wanted = array("I", [entry.page]) * run[1]
             wanted[-1] = min(entry.page, left - entry.page * (run[1] - 1))
             require(lengths == wanted, f"{show(path)} has a page of another length")
-        require(sum(lengths) <= left, f"{show(path)} has more bytes than its size")
+        else:
+            extents, end = self._extents.setdefault(index, []), at
+            for length in lengths:
+                extents.append((end, length))
+                end += length
+        require(
+            sum(lengths) <= left and max(lengths, default=0) <= MIB,
+            f"{show(path)} has more bytes than its size",
+        )
         descriptor = os.open(self._at(path), os.O_WRONLY | os.O_NOFOLLOW)
         try:
             for piece in slots.read(*run):
@@ -860,13 +941,14 @@ class Rebuild:
         """Reads back what was written and compares every file's digest."""
         id_key = unbase(self._snapshot.tree.head.get("id_key"))
         list_key = derive_list_key(id_key)
-        for _, path, entry in self._files():
+        for index, path, entry in self._files():
             spans = entry.data()
             stored = sum(length for _, length in spans)
-            extents = page_extents(stored) if entry.page else iter(self._chunks(entry))
+            extents = page_extents(stored) if entry.page else sorted(self._extents.pop(index, []))
             digests, at = [], 0
             with open(self._at(path), "rb", buffering=0) as file:
-                for extent in extents:
+                for begin, extent in extents:
+                    require(begin == at, f"{show(path)} is not wholly in the store")
                     hasher = blake3.blake3(key=id_key)
                     for offset, low, high in over(spans, at, extent):
                         hasher.update(os.pread(file.fileno(), high - low, offset))
@@ -874,7 +956,13 @@ class Rebuild:
                     at += extent
             require(at == stored, f"{show(path)} is not wholly in the store")
             joined = b"".join(digests)
-            found = joined if len(digests) == 1 else blake3.blake3(joined, key=list_key).digest() if digests else NOTHING
+            found = (
+                joined
+                if len(digests) == 1
+                else blake3.blake3(joined, key=list_key).digest()
+                if digests
+                else NOTHING
+            )
             require(found == entry.digest, f"{show(path)} does not have the digest in the manifest")
 
     def _link(self) -> None:
@@ -892,7 +980,11 @@ class Rebuild:
                 os.mknod(target, kind | 0o600, number(entry.extra or {}, "device"))
             elif kind not in {stat.S_IFDIR, stat.S_IFREG}:
                 self.gaps.append(f"{show(path)}: a socket or device was not made")
-        known = {path for path, entry in self._entries if entry.blob("twin") is None and not stat.S_ISDIR(entry.mode)}
+        known = {
+            path
+            for path, entry in self._entries
+            if entry.blob("twin") is None and not stat.S_ISDIR(entry.mode)
+        }
         for path, twin in twins:
             require(twin in known, f"{show(path)} is a link to something that is not there")
             if os.path.lexists(self._at(twin)):
@@ -930,10 +1022,9 @@ def over(spans: Sequence[Run], at: int, length: int) -> Iterator[tuple[int, int,
             return
 
 
-def page_extents(stored: int) -> Iterator[int]:
-    while stored > 0:
-        yield min(stored, MIB)
-        stored -= MIB
+def page_extents(stored: int) -> Iterator[Run]:
+    for at in range(0, stored, MIB):
+        yield at, min(MIB, stored - at)
 
 
 # -- commands -------------------------------------------------------------------------------------
@@ -950,8 +1041,10 @@ def list_registers(store: Store, seed: Seed, writer: Writer | None) -> int:
         print(f"{register}  {told}" + (f"  [{others} commits beside the chain]" if others else ""))
         for commit in chain:
             kind = "full" if commit.full else "change"
-            print(f"  {commit.sequence:>6}  {commit.at}  term {commit.term}  {kind}  {len(commit.packs)} packs"
-                  f"  {commit.gaps} gaps  epoch {commit.epoch}")
+            print(
+                f"  {commit.sequence:>6}  {commit.at}  term {commit.term}  {kind}  {len(commit.packs)} packs"
+                f"  {commit.gaps} gaps  epoch {commit.epoch}"
+            )
     return 0
 
 
@@ -981,7 +1074,11 @@ def restore(store: Store, seed: Seed, writer: Writer | None, options: argparse.N
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    captured = [f"{show(unbase(gap['path']))}: {ascii(gap.get('why'))}" for gap in items(tree.head, "gaps") if isinstance(gap, dict)]
+    captured = [
+        f"{show(unbase(gap['path']))}: {gap.get('why')!a}"
+        for gap in items(tree.head, "gaps")
+        if isinstance(gap, dict)
+    ]
     for gap in captured + rebuild.gaps:
         print(f"gap: {gap}", file=sys.stderr)
     told = f"{ascii(text(tree.head, 'register'))[1:-1]} as of {text(tree.head, 'consistent_at')}"
@@ -1011,7 +1108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="exclave_reader", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("store", type=Path)
     parser.add_argument("seed", type=Path)
-    parser.add_argument("--writer", type=Path, help="file with the writer's two verifier lines; checks signatures")
+    parser.add_argument(
+        "--writer", type=Path, help="file with the writer's two verifier lines; checks signatures"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
     command = commands.add_parser("restore")

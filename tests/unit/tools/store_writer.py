@@ -49,7 +49,9 @@ def record(document: dict[str, Any], *columns: bytes) -> bytes:
 
 @dataclass
 class Row:
-    """An entry as the specification has it. `runs` are (reference, count); `at` makes it a patched one."""
+    """An entry as the specification has it. `runs` are (reference, count), `at` where they begin in the content
+    (one run, and whole paged files, begin by themselves); `patched` rows name pages.
+    """
 
     mode: int
     size: int = 0
@@ -57,10 +59,16 @@ class Row:
     digest: bytes = bytes(32)
     page: int = 0
     at: list[int] | None = None
+    patched: bool = False
     extra: dict[str, Any] | None = None
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)
     mtime: int = 1_700_000_000_123_456_789
+
+    def begins(self) -> list[int]:
+        if self.at is not None or not self.runs:
+            return self.at or []
+        return [sum(count for _, count in self.runs[:n]) for n in range(len(self.runs))]
 
 
 Folders = dict[bytes, dict[bytes, Row]]
@@ -75,12 +83,17 @@ class Writer:
         kem = MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
         curve = X25519PrivateKey.from_private_bytes(expanded[64:])
         public = kem.public_key(), curve.public_key()
-        self.recipient = hashlib.sha256(public[0].public_bytes_raw() + public[1].public_bytes_raw()).digest()[:16]
+        self.recipient = hashlib.sha256(public[0].public_bytes_raw() + public[1].public_bytes_raw()).digest()[
+            :16
+        ]
         self.public = hpke.MLKEM768X25519PublicKey(*public)
         self.sequence, self.term, self.previous = 1, 3, "0" * 64
         self.packs: list[tuple[int, str, int]] = []
         self.everything: Folders = {}
-        self.signers = Ed25519PrivateKey.from_private_bytes(bytes(32)), MLDSA65PrivateKey.from_seed_bytes(bytes(32))
+        self.signers = (
+            Ed25519PrivateKey.from_private_bytes(bytes(32)),
+            MLDSA65PrivateKey.from_seed_bytes(bytes(32)),
+        )
 
     # -- containers
     def container(self, kind: int, number: int, plain: bytes) -> bytes:
@@ -117,7 +130,10 @@ class Writer:
 
     def put(self, kind: str, raw: bytes) -> tuple[str, int]:
         name = hashlib.sha256(raw).hexdigest()
-        path = self.root / f"r/{self.register}/{self.epoch}/{kind}/{name[:2] + '/' if kind == 'pack' else ''}{name}"
+        path = (
+            self.root
+            / f"r/{self.register}/{self.epoch}/{kind}/{name[:2] + '/' if kind == 'pack' else ''}{name}"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(raw)
         return name, len(raw)
@@ -136,28 +152,48 @@ class Writer:
     def folder_digest(self, path: bytes) -> bytes:
         rows = sorted(self.everything[path].items())
         extras = {str(n): row.extra for n, (_, row) in enumerate(rows) if row.extra is not None}
-        numbers = [column([getattr(row, name) for _, row in rows]) for name in ("mode", "uid", "gid", "size", "mtime")]
+        numbers = [
+            column([getattr(row, name) for _, row in rows])
+            for name in ("mode", "uid", "gid", "size", "mtime")
+        ]
         names, digests = b"".join(name + b"\0" for name, _ in rows), b"".join(row.digest for _, row in rows)
         return blake3.blake3(lp(path, names, *numbers, digests, spell(extras)), key=self.list_key).digest()
 
     # -- manifest and commit
     def folder(self, path: bytes, rows: dict[bytes, Row], removed: list[bytes]) -> bytes:
-        names, ordered = b"".join(name + b"\0" for name in sorted(rows)), [rows[name] for name in sorted(rows)]
+        names, ordered = (
+            b"".join(name + b"\0" for name in sorted(rows)),
+            [rows[name] for name in sorted(rows)],
+        )
         runs = [run for row in ordered for run in row.runs]
-        at = [page for row in ordered for page in row.at or []]
+        begins = [place for row in ordered for place in row.begins()]
         steps = [run[0] - before[0] for run, before in zip(runs, [(0, 0), *runs], strict=False)]
         document = {
             "record": "folder", "path": b64(path), "names": len(names), "rows": len(rows), "runs": len(runs),
-            "removed": [b64(name) for name in removed], "patches": len(at),
+            "removed": [b64(name) for name in removed],
             "extras": {str(n): row.extra for n, row in enumerate(ordered) if row.extra is not None},
             "digest": self.folder_digest(path).hex(),
         }  # fmt: skip
-        numbers = [[getattr(row, name) for row in ordered] for name in ("mode", "uid", "gid", "size", "mtime", "page")]
+        numbers = [
+            [getattr(row, name) for row in ordered]
+            for name in ("mode", "uid", "gid", "size", "mtime", "page")
+        ]
         return record(
-            document, names, *map(column, numbers), bytes(row.at is not None for row in ordered),
+            document, names, *map(column, numbers), bytes(row.patched for row in ordered),
             column([len(row.runs) for row in ordered]), column(steps), column([count for _, count in runs]),
-            column(at), b"".join(row.digest for row in ordered),
+            column(begins), b"".join(row.digest for row in ordered),
         )  # fmt: skip
+
+    def folder_in_two(self, path: bytes, rows: dict[bytes, Row], removed: list[bytes]) -> list[bytes]:
+        """The same folder in two records where it has enough rows."""
+        names = sorted(rows)
+        if len(names) < 2:
+            return [self.folder(path, rows, removed)]
+        low, high = names[: len(names) // 2], names[len(names) // 2 :]
+        return [
+            self.folder(path, {n: rows[n] for n in low}, removed),
+            self.folder(path, {n: rows[n] for n in high}, []),
+        ]
 
     def snapshot(
         self, changed: Folders, *, removed: dict[bytes, list[bytes]] | None = None, gone: tuple[bytes, ...] = (),
@@ -177,8 +213,8 @@ class Writer:
         records = [
             record({"record": "packs", "rows": len(packs)}, column([number for number, _, _ in packs]),
                    b"".join(bytes.fromhex(name) for _, name, _ in packs), column([size for _, _, size in packs])),
-            *(self.folder(path, changed.get(path, {}), removed.get(path, []))
-              for path in sorted(changed.keys() | removed.keys())),
+            *(one for path in sorted(changed.keys() | removed.keys())
+              for one in self.folder_in_two(path, changed.get(path, {}), removed.get(path, []))),
             record({
                 "record": "head", "version": 1, "register": "Land", "kind": kind, "term": self.term,
                 "sequence": self.sequence, "consistent_at": AT, "position": "", "parents": parents or [],
@@ -189,7 +225,9 @@ class Writer:
             }),
         ]  # fmt: skip
         groups = [records[at : at + a_part] for at in range(0, len(records), a_part)]
-        parts = [self.put("manifest", self.container(2, self.sequence, self.plain(group))) for group in groups]
+        parts = [
+            self.put("manifest", self.container(2, self.sequence, self.plain(group))) for group in groups
+        ]
         manifest = [{"id": name, "size": size} for name, size in parts]
         self.commit(manifest, full=not parents)
         return manifest
@@ -224,4 +262,9 @@ class Writer:
         return "".join(f"home+{self.key_id(key).hex()}+{b64(key)}\n" for key in self.keys())
 
 
-FOLDER, FILE, LINK, FIFO = stat.S_IFDIR | 0o750, stat.S_IFREG | 0o640, stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o600
+FOLDER, FILE, LINK, FIFO = (
+    stat.S_IFDIR | 0o750,
+    stat.S_IFREG | 0o640,
+    stat.S_IFLNK | 0o777,
+    stat.S_IFIFO | 0o600,
+)
