@@ -98,3 +98,27 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def test_every_setting_is_documented(root, modules):
+    """Each key that config.py reads, under the table in which it reads it."""
+    readers = {"parse": "Top", "_realm": "[realm]", "_home": "[home]", "_register": "[[register]]"}
+    readers |= {"_embassy": "[[embassy]]", "_activation": "[activation]"}
+    sections = re.split(
+        r"^## `?([^`\n]+)`?$", (root / "docs/reference/settings.md").read_text(), flags=re.MULTILINE
+    )
+    told = {
+        name: set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+        for name, text in zip(sections[1::2], sections[2::2], strict=True)
+    }
+    read: dict[str, set[str]] = {}
+    for function in modules["src/exclave/config.py"].body:
+        if isinstance(function, ast.FunctionDef) and function.name in readers:
+            read[readers[function.name]] = {
+                call.args[0].value
+                for call in ast.walk(function)
+                if isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr in {"text", "texts", "path", "maybe_path", "number", "one_of"}
+            }
+    assert read == told
