@@ -260,7 +260,8 @@ class ChunkIndex:
                 with new.open("wb", buffering=0) as file:
                     for records in stretches:
                         _write_all(file.fileno(), builder.add(records).data)
-                    _write_all(file.fileno(), builder.finish())
+                    for part in builder.finish():
+                        _write_all(file.fileno(), part)
                     if lasting:
                         os.fsync(file.fileno())
                 new.rename(final)

@@ -18,7 +18,7 @@ def _records(count: int, *, seed: int = 1) -> Records:
 
 def _run_bytes(records: Records, seed: bytes = bytes(16)) -> bytes:
     builder = Builder(seed)
-    return builder.add(records).tobytes() + builder.finish()
+    return builder.add(records).tobytes() + b"".join(builder.finish())
 
 
 def _run(data: bytes) -> Run:
@@ -81,7 +81,7 @@ def test_stretches_of_any_length_make_the_same_run() -> None:
         data += builder.add(
             Records(records.high[part], records.low[part], records.references[part])
         ).tobytes()
-    assert data + builder.finish() == _run_bytes(records)
+    assert data + b"".join(builder.finish()) == _run_bytes(records)
 
 
 def test_any_flipped_bit_or_lost_byte_is_noticed() -> None:

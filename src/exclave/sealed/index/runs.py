@@ -11,6 +11,7 @@ import numpy as np
 from exclave.crypto.hashing import sha256
 from exclave.sealed.index import blocks
 from exclave.sealed.index.blocks import BLOCK_BYTES, BLOCK_RECORDS, Footer, Records
+from exclave.types import Buffer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +28,8 @@ class Builder:
     def __init__(self, seed: bytes) -> None:
         self._seed = seed
         self._weights = blocks.weights(seed)
-        self._firsts: list[NDArray[np.uint64]] = []
-        self._filters: list[NDArray[np.uint8]] = []
+        self._firsts = bytearray()
+        self._filters = bytearray()
         self._rest = _no_records()
         self._blocks = 0
         self._records = 0
@@ -41,19 +42,18 @@ class Builder:
         self._rest = _copy(joined, whole, len(joined))
         return self._encode(_part(joined, 0, whole))
 
-    def finish(self) -> bytes:
-        """The last bytes of the run: unfinished block, tables, footer. Use once."""
+    def finish(self) -> list[Buffer]:
+        """The last parts of the run: unfinished block, tables, footer. Use once."""
         last = self._encode(self._rest).tobytes()
-        firsts = np.concatenate(self._firsts).tobytes() if self._firsts else b""
-        filters = np.concatenate(self._filters).tobytes() if self._filters else b""
-        footer = Footer(self._seed, self._records, self._blocks, sha256(firsts)[:16], sha256(filters)[:16])
-        return b"".join((last, firsts, filters, footer.pack()))
+        first_digest, filter_digest = sha256(self._firsts)[:16], sha256(self._filters)[:16]
+        footer = Footer(self._seed, self._records, self._blocks, first_digest, filter_digest)
+        return [last, self._firsts, self._filters, footer.pack()]  # not joined: they can be tens of MiB
 
     def _encode(self, records: Records) -> NDArray[np.uint64]:
         words = blocks.encode(records, self._blocks, self._weights)
         if len(words):
-            self._firsts.append(words[:, 0].copy())
-            self._filters.append(blocks.filters(words))
+            self._firsts += words[:, 0].tobytes()
+            self._filters += blocks.filters(words).tobytes()
             self._blocks += len(words)
         return words
 
