@@ -124,15 +124,16 @@ class Tool(Protocol):
         ...
 
 
-def _said(command: list[str], hint: str) -> str:
+def said(command: list[str], hint: str, env: dict[str, str] | None = None) -> str:
+    """First line of what a program says. Raises SystemExit with `hint` when it cannot be run."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SystemExit(f"{command[0]} cannot be run: {error}\n  {hint}") from error
     return (done.stdout or done.stderr).splitlines()[0].strip()
 
 
-def _environment(place: Path, **more: str) -> dict[str, str]:
+def environment(place: Path, **more: str) -> dict[str, str]:
     """Nothing of the user's: no cache, no configuration, one locale."""
     kept = {
         "PATH": os.environ["PATH"],
@@ -155,7 +156,7 @@ class Peer:
         shutil.rmtree(place, ignore_errors=True)
         (place / "home").mkdir(parents=True)
         self.place, self.source = place, subject.source
-        self.env = _environment(place, **more)
+        self.env = environment(place, **more)
         (place / "password").write_text("measured, not secret\n")
 
     def _run(self, *command: str | Path, cwd: Path | None = None) -> Cost:
@@ -171,7 +172,7 @@ class Restic(Peer):
     name = "restic"
 
     def version(self) -> str:
-        return _said(["restic", "version"], "apt-get install restic")
+        return said(["restic", "version"], "apt-get install restic")
 
     def fresh(self, place: Path, subject: Subject) -> None:
         self._settle(
@@ -212,7 +213,7 @@ class Borg(Peer):
             "apt-get install libacl1-dev libssl-dev liblz4-dev libxxhash-dev libzstd-dev pkg-config gcc"
             f" && {sys.executable} -m pip install 'borgbackup==1.4.*'"
         )
-        return _said([self.program, "--version"], hint)
+        return said([self.program, "--version"], hint)
 
     def fresh(self, place: Path, subject: Subject) -> None:
         self._settle(
@@ -246,8 +247,8 @@ class Pipe(Peer):
     name = "pipe"
 
     def version(self) -> str:
-        _said(["zstd", "--version"], "apt-get install zstd")
-        return "tar | zstd -1 | age " + _said(["age", "--version"], "apt-get install age")
+        said(["zstd", "--version"], "apt-get install zstd")
+        return "tar | zstd -1 | age " + said(["age", "--version"], "apt-get install age")
 
     def fresh(self, place: Path, subject: Subject) -> None:
         self._settle(place, subject)

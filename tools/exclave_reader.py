@@ -8,7 +8,7 @@ Written from docs/spec/store.md alone. Needs Python 3.11, `cryptography` >= 50, 
 
 STORE is a store laid out as a directory. SEED_FILE holds the 32-byte X-Wing seed of the register's epoch, raw or in
 hex, and must be readable by its owner only. Nothing is believed before it is checked: commits by the hash chain (and
-by the writer's signatures with --writer), objects by SHA-256, then capsule, body, tables, folders, root and files. DIR
+by the writer's signatures with --charter), objects by SHA-256, then capsule, body, tables, folders, root and files. DIR
 appears only when every check has passed. Exit: 0 done, 1 failed, 2 usage, 3 done with gaps, 7 a check failed.
 """
 
@@ -163,33 +163,45 @@ def lp(*parts: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
-    """The two public keys of a register's writer, from two verifier lines `name+key id+base64(type, key)`."""
+class Charter:
+    """Who writes which register: name, Ed25519 and ML-DSA-65 key by register and epoch, from charters you trust."""
 
-    name: str
-    ed25519: bytes
-    mldsa65: bytes
+    writers: dict[tuple[str, str], tuple[str, bytes, bytes]]
+    realm: str
 
     @classmethod
-    def load(cls, path: Path) -> Writer:
-        name, keys = "", {}
-        for line in path.read_text("utf-8").split():
-            name, _, encoded = line.split("+", 2)
-            raw = base64.b64decode(encoded, validate=True)
-            kind = b"\x01" if raw[:1] == b"\x01" else MLDSA_TYPE
-            keys[kind] = raw.removeprefix(kind)
-        if set(keys) != {b"\x01", MLDSA_TYPE}:
-            raise UsageError(f"{path} needs an Ed25519 and an ML-DSA-65 line of one writer")
-        return cls(name, keys[b"\x01"], keys[MLDSA_TYPE])
+    def load(cls, paths: Sequence[Path]) -> Charter:
+        writers: dict[tuple[str, str], tuple[str, bytes, bytes]] = {}
+        realm = ""
+        for path in paths:
+            body, _ = split_note(path.read_bytes(), b"exclave/charter/v1", str(path))
+            document = parse(body.split(b"\n")[1])
+            known = text(document, "realm", "[0-9a-f]{64}")
+            if known == "0" * 64:  # the first charter cannot name itself: the realm is its text's hash
+                known = hashlib.sha256(body).hexdigest()
+            require(realm in {"", known}, "the charters belong to different realms")
+            realm = known
+            for register in items(document, "registers"):
+                writer = register.get("writer") if isinstance(register, dict) else None
+                if not isinstance(register, dict) or not isinstance(writer, dict):
+                    raise CheckError(f"{path} has no good 'registers'")
+                keys = unbase(writer.get("key"))
+                where = (text(register, "id"), text(register, "epoch"))
+                writers[where] = (text(writer, "name"), keys[:32], keys[32:])
+        return cls(writers, realm)
 
-    def check(self, body: bytes, signatures: Sequence[str]) -> None:
-        """Both signatures over `body` verify, or CheckError."""
-        for kind, key in ((b"\x01", self.ed25519), (MLDSA_TYPE, self.mldsa65)):
-            key_id = hashlib.sha256(self.name.encode() + b"\n" + kind + key).digest()[:4]
+    def check(self, commit: Commit, body: bytes, signatures: Sequence[str]) -> None:
+        """Both signatures of the commit's writer over `body` verify, or CheckError."""
+        require(commit.realm == self.realm, "a commit belongs to another realm than the charter")
+        found = self.writers.get((commit.register, commit.epoch))
+        if found is None:
+            raise CheckError(f"the charters name no writer of epoch {commit.epoch} of the register")
+        for kind, key in ((b"\x01", found[1]), (MLDSA_TYPE, found[2])):
+            key_id = hashlib.sha256(found[0].encode() + b"\n" + kind + key).digest()[:4]
             mine = [
                 raw[4:]
                 for name, raw in map(signature_of, signatures)
-                if name == self.name and raw[:4] == key_id
+                if name == found[0] and raw[:4] == key_id
             ]
             require(len(mine) == 1, "a commit lacks one of its writer's two signatures")
             try:
@@ -199,6 +211,18 @@ class Writer:
                     Ed25519PublicKey.from_public_bytes(key).verify(mine[0], body)
             except (InvalidSignature, ValueError) as error:
                 raise CheckError("a commit's signature is not its writer's") from error
+
+
+def split_note(raw: bytes, kind: bytes, name: str) -> tuple[bytes, list[str]]:
+    """What is signed of a note, and its signature lines."""
+    body, gap, tail = raw.rpartition(b"\n\n")
+    body += b"\n"
+    require(gap != b"" and tail.endswith(b"\n") and body.count(b"\n") == 2, f"{name} is not a note")
+    require(body.startswith(kind + b"\n"), f"{name} is a note of another type")
+    try:
+        return body, tail.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise CheckError(f"{name} has a broken signature line") from error
 
 
 def signature_of(line: str) -> tuple[str, bytes]:
@@ -259,12 +283,12 @@ class Store:
         except OSError:
             return []
 
-    def chain(self, register: str, writer: Writer | None) -> tuple[list[Commit], int]:
+    def chain(self, register: str, charter: Charter | None) -> tuple[list[Commit], int]:
         """The commits up to the newest, oldest first, each checked; and how many others lie beside the chain."""
         found: dict[str, Commit] = {}
         for term in self.names(f"r/{register}/commit", "[0-9a-f]{8}"):
             for sequence in self.names(f"r/{register}/commit/{term}", "[0-9a-f]{16}"):
-                commit = self.commit(f"r/{register}/commit/{term}/{sequence}", writer)
+                commit = self.commit(f"r/{register}/commit/{term}/{sequence}", charter)
                 where = (commit.register, commit.term, commit.sequence)
                 require(
                     where == (register, int(term, 16), int(sequence, 16)),
@@ -290,18 +314,10 @@ class Store:
         require(chain[-1].previous == "0" * 64, "the first commit names one before it")
         return chain[::-1], len(found) - len(chain)
 
-    def commit(self, name: str, writer: Writer | None) -> Commit:
+    def commit(self, name: str, charter: Charter | None) -> Commit:
         raw = self.read(name, None, NOTE_LIMIT)
-        body, gap, tail = raw.rpartition(b"\n\n")
-        lines = (body + b"\n").split(b"\n")
-        require(gap != b"" and tail.endswith(b"\n") and len(lines) == 3, f"{name} is not a note")
-        require(lines[0] == b"exclave/commit/v1", f"{name} is not a commit")
-        if writer is not None:
-            try:
-                writer.check(body + b"\n", tail.decode().splitlines())
-            except UnicodeDecodeError as error:
-                raise CheckError(f"{name} has a broken signature line") from error
-        document = parse(lines[1])
+        body, signatures = split_note(raw, b"exclave/commit/v1", name)
+        document = parse(body.split(b"\n")[1])
         packs: list[tuple[str, int, int]] = []
         for pack in items(document, "packs"):
             if not isinstance(pack, dict):
@@ -313,7 +329,7 @@ class Store:
                     number(pack, "size"),
                 )
             )
-        return Commit(
+        commit = Commit(
             realm=text(document, "realm", "[0-9a-f]{64}"),
             register=text(document, "register", "[0-9a-f]{32}"),
             epoch=text(document, "epoch", "[0-9a-f]{16}"),
@@ -327,6 +343,9 @@ class Store:
             gaps=number(document, "gaps"),
             digest=hashlib.sha256(raw).hexdigest(),
         )
+        if charter is not None:
+            charter.check(commit, body, signatures)
+        return commit
 
 
 # -- containers (section 3) -----------------------------------------------------------------------
@@ -1030,9 +1049,9 @@ def page_extents(stored: int) -> Iterator[Run]:
 # -- commands -------------------------------------------------------------------------------------
 
 
-def list_registers(store: Store, seed: Seed, writer: Writer | None) -> int:
+def list_registers(store: Store, seed: Seed, charter: Charter | None) -> int:
     for register in store.names("r", "[0-9a-f]{32}"):
-        chain, others = store.chain(register, writer)
+        chain, others = store.chain(register, charter)
         try:
             head = Snapshot(store, chain, chain[-1], seed).head(chain[-1].manifest, None)
             told = f"{ascii(text(head, 'register'))[1:-1]} ({text(head, 'kind', '[a-z]+')})"
@@ -1048,19 +1067,19 @@ def list_registers(store: Store, seed: Seed, writer: Writer | None) -> int:
     return 0
 
 
-def restore(store: Store, seed: Seed, writer: Writer | None, options: argparse.Namespace) -> int:
+def restore(store: Store, seed: Seed, charter: Charter | None, options: argparse.Namespace) -> int:
     target = Path(options.to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is there already and not an empty folder")
     if not re.fullmatch("[0-9a-f]{32}", options.register):
         raise UsageError("--register takes the 32 hex digits that 'list' shows")
-    chain, _ = store.chain(options.register, writer)
+    chain, _ = store.chain(options.register, charter)
     wanted = chain[-1].sequence if options.sequence is None else options.sequence
     if not 1 <= wanted <= len(chain):
         raise UsageError(f"the register has snapshots 1 to {len(chain)}")
     snapshot = Snapshot(store, chain, chain[wanted - 1], seed)
-    if writer is None:
-        print("signatures not checked: give the writer's keys with --writer", file=sys.stderr)
+    if charter is None:
+        print("signatures not checked: give the realm's charters with --charter", file=sys.stderr)
     tree = snapshot.fold()
     partial = target.with_name(target.name + ".partial")
     partial.mkdir(mode=0o700, parents=True)
@@ -1109,7 +1128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("store", type=Path)
     parser.add_argument("seed", type=Path)
     parser.add_argument(
-        "--writer", type=Path, help="file with the writer's two verifier lines; checks signatures"
+        "--charter",
+        type=Path,
+        action="append",
+        help="a charter that you trust; signatures are checked. May be repeated",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
@@ -1120,10 +1142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         store, seed = Store(options.store), Seed.load(options.seed)
-        writer = Writer.load(options.writer) if options.writer else None
+        charter = Charter.load(options.charter) if options.charter else None
         if options.command == "list":
-            return list_registers(store, seed, writer)
-        return restore(store, seed, writer, options)
+            return list_registers(store, seed, charter)
+        return restore(store, seed, charter, options)
     except CheckError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 7

@@ -258,8 +258,12 @@ class Writer:
     def key_id(key: bytes) -> bytes:
         return hashlib.sha256(b"home\n" + key).digest()[:4]
 
-    def verifier(self) -> str:
-        return "".join(f"home+{self.key_id(key).hex()}+{b64(key)}\n" for key in self.keys())
+    def charter(self) -> bytes:
+        """Only as much of one as says who writes; its own signatures are another specification's."""
+        keys = b"".join(key.public_key().public_bytes_raw() for key in self.signers)
+        register = {"id": self.register, "epoch": self.epoch, "writer": {"name": "home", "key": b64(keys)}}
+        body = b"exclave/charter/v1\n" + spell({"realm": self.realm, "registers": [register]}) + b"\n"
+        return body + "\n\u2014 somebody AAAA\n".encode()
 
 
 FOLDER, FILE, LINK, FIFO = (

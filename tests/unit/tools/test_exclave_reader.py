@@ -341,18 +341,19 @@ def test_a_broken_chain_is_refused(story: Story, restore: Any, tmp_path: Path) -
 
 def test_signatures_are_checked_when_the_writer_is_known(story: Story, restore: Any, tmp_path: Path) -> None:
     keys = tmp_path / "writer"
-    keys.write_text(story.w.verifier())
+    keys.write_bytes(story.w.charter())
     commit = objects(tmp_path, "commit")[0]
     whole = commit.read_bytes()
     for line in (1, 2):
         text = whole.decode().splitlines(keepends=True)
         del text[2 + line]
         commit.write_bytes("".join(text).encode())
-        assert restore(f"--writer={keys}")[0] == 7
+        assert "lacks one of its writer's two signatures" in restore(f"--charter={keys}")[2]
     commit.write_bytes(whole.replace(b'"gaps":0', b'"gaps":1'))
-    assert restore(f"--writer={keys}")[0] == 7
+    code, _, said = restore(f"--charter={keys}")
+    assert (code, "signature is not its writer's" in said) == (7, True), said
     commit.write_bytes(whole)
-    code, _, said = restore(f"--writer={keys}")
+    code, _, said = restore(f"--charter={keys}")
     assert (code, "signatures not checked" in said) == (0, False), said
 
 
