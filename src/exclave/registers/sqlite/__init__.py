@@ -1,0 +1,1 @@
+"""SQLite databases: captured whole and consistent while applications write to them."""
