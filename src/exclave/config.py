@@ -68,6 +68,7 @@ class EmbassyConfig:
     endpoint: str = ""
     region: str = ""
     credentials_file: Path | None = None
+    allow_http: bool = False
     rate_limit: int = 0
 
 
@@ -214,6 +215,7 @@ def _embassy(table: Table) -> EmbassyConfig:
             endpoint=table.text("endpoint", ""),
             region=table.text("region", ""),
             credentials_file=table.path("credentials_file"),
+            allow_http=table.flag("allow_http"),
             rate_limit=rate,
         )
     table.end()

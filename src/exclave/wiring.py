@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from exclave.stores.base import Probe, Store
 
 _SECRET_LIMIT = 1 << 20
+_PAPERS_SECONDS = 10.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -36,10 +37,19 @@ def check_secrets(config: Config) -> None:
 
 
 def papers(config: Config) -> Papers:
-    """The realm's verified charters, names and custody records. Raises Misconfigured, Tampered."""
+    """The realm's verified charters, names and custody records. Raises Misconfigured, Tampered.
+
+    A party that has only the realm's id and the annex gets the rest from the embassies, once.
+    """
     from exclave.flows import papers as flow
 
-    return flow.load(config.realm.id, config.realm.charter, config.realm.annex)
+    place = config.realm
+    if place.id is None or not config.embassies or (place.charter / f"{1:08x}.note").exists():
+        return flow.load(place.id, place.charter, place.annex)
+    stores = [store(row, patience_seconds=_PAPERS_SECONDS) for row in config.embassies]
+    found = flow.fetch_newest(stores, place.id, place.annex)
+    flow.save(found, place.charter, place.annex)
+    return found
 
 
 def register(config: Config, name: str) -> Register:
@@ -51,7 +61,7 @@ def register(config: Config, name: str) -> Register:
         return PostgresRegister(row.conninfo, password_file=row.password_file)
     assert row.path is not None
     if row.kind == "sqlite":
-        from exclave.registers.sqlite import SqliteRegister
+        from exclave.registers.sqlite.register import SqliteRegister
 
         return SqliteRegister(row.path)
     from exclave.registers.files.register import FilesRegister
@@ -142,15 +152,20 @@ def _adapter(row: EmbassyConfig) -> Store:
 
         assert row.path is not None
         return DirectoryStore(row.path)
-    from exclave.stores.object_store import Bucket, ObjectStore
+    from exclave.stores.object_store import ObjectStore
 
-    assert row.credentials_file is not None
-    region = {"region": row.region} if row.region else {}
-    return ObjectStore(Bucket(row.url, row.credentials_file, endpoint=row.endpoint, **region))
+    return ObjectStore(
+        row.url,
+        credentials_file=row.credentials_file,
+        endpoint=row.endpoint or None,
+        region=row.region or None,
+        allow_http=row.allow_http,
+    )
 
 
 def embassies(config: Config) -> list[Embassy]:
     """Every embassy. Nothing is asked of them yet. Raises Misconfigured when there is none."""
+    from exclave.embassies import probed
     from exclave.embassies.embassy import Embassy
 
     if not config.embassies:
@@ -159,19 +174,20 @@ def embassies(config: Config) -> list[Embassy]:
             "no-embassies", "There is nowhere to go", why=f"{config.file} names no embassy", hint=hint
         )
     patience = config.home.patience_seconds if config.home else 60
-    return [Embassy(row.name, store(row, patience_seconds=patience)) for row in config.embassies]
+    return [
+        Embassy(row.name, store(row, patience_seconds=patience), probed.kept(config.state, row.name))
+        for row in config.embassies
+    ]
 
 
 def rebuilders(config: Config) -> Mapping[str, Rebuilder]:
-    """What makes a restored tree usable, by kind of register."""
-    from exclave.registers.files.rebuild import FilesRebuilder
+    """What makes a restored tree usable, by kind of register; a tree of documents is usable as it is."""
     from exclave.registers.postgres.rebuild import PostgresRebuilder
-    from exclave.registers.sqlite import SqliteRebuilder
+    from exclave.registers.sqlite.rebuilding import SqliteRebuilder
 
     return {
         "postgres": PostgresRebuilder(config.activation.postgres),
         "sqlite": SqliteRebuilder(),
-        "files": FilesRebuilder(),
     }
 
 

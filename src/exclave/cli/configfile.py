@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HEAD = """\
 # Settings of one party of a realm. Unknown keys are refused. Relative paths are relative to this file.
-# Secrets are never written here: they are files of mode 0600, named here by path. See: exclave explain settings
+# Secrets are never written here: they are files of mode 0600, named here by path.
 
 # What this party remembers between runs. Safe to lose (it is rebuilt from the embassies), so no need to back it up.
 state = "state"
@@ -23,7 +23,7 @@ state = "state"
 [realm]
 name = {name}
 # Pins the realm: SHA-256 of its first charter. The ceremony writes it; carry it to every other party by hand.
-# id = ""
+{pin}
 charter = "charter"
 annex = "charter/annex.json"
 """
@@ -52,9 +52,9 @@ _TAIL = """
 """
 
 
-def template(name: str, *, home: bool, copies: int = 1) -> str:
+def template(name: str, *, home: bool, copies: int = 1, realm_id: str = "") -> str:
     """A new settings file, for home or for a party that only restores and activates."""
-    head = _HEAD.format(name=_quoted(name))
+    head = _HEAD.format(name=_quoted(name), pin=f"id = {_quoted(realm_id)}" if realm_id else '# id = ""')
     return head + (_HOME.format(copies=copies) if home else "") + _ACTIVATION + _TAIL
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,14 +52,14 @@ def command(call: Call) -> int:
 def _looks(config: Config) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
     from exclave import wiring
 
-    yield "secrets", lambda: _secrets(config)
-    yield "papers", lambda: _papers(config)
-    yield "state folder", lambda: _room(config.state)
+    yield "secrets", partial(_secrets, config)
+    yield "papers", partial(_papers, config)
+    yield "state folder", partial(_room, config.state)
     for row in config.registers:
-        yield f"register {row.name}", lambda name=row.name: wiring.register(config, name).doctor()
+        yield f"register {row.name}", partial(_register, config, row.name)
     for place in config.embassies:
-        yield f"embassy {place.name}", lambda place=place: wiring.embassy_findings(place)
-    yield "activation", lambda: _activation(config)
+        yield f"embassy {place.name}", partial(wiring.embassy_findings, place)
+    yield "activation", partial(_activation, config)
 
 
 def _caught(look: Callable[[], list[Finding]]) -> list[Finding]:
@@ -68,6 +69,12 @@ def _caught(look: Callable[[], list[Finding]]) -> list[Finding]:
         return look()
     except ExclaveError as error:
         return [Finding(error.id, "fail", str(error), error.hint)]
+
+
+def _register(config: Config, name: str) -> list[Finding]:
+    from exclave import wiring
+
+    return wiring.register(config, name).doctor()
 
 
 def _secrets(config: Config) -> list[Finding]:

@@ -29,17 +29,22 @@ def command() -> None:
 )
 @click.option("--region", default="", help="Region of the bucket.")
 @click.option("--credentials-file", type=click.Path(path_type=Path), help="A file of mode 0600.")
+@click.option(
+    "--allow-http", is_flag=True, help="Speak to the object store without TLS: a test, a private line."
+)
 @click.option("--rate-limit", default=0, metavar="BYTES", help="Bytes per second; 0 for no limit.")
 @click.option("--no-probe", is_flag=True, help="Only write the settings; for a party that may only read.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 @standard
 def add(
     call: Call,
+    *,
     name: str,
     place: str,
     endpoint: str,
     region: str,
     credentials_file: Path | None,
+    allow_http: bool,
     rate_limit: int,
     no_probe: bool,
     dry_run: bool,
@@ -53,7 +58,7 @@ def add(
             raise Misconfigured(
                 "no-credentials", f"{place} needs credentials", why="they are read from a file", hint=hint
             )
-        fields = {"url": place, "endpoint": endpoint, "region": region}
+        fields: dict[str, str | bool] = {"url": place, "endpoint": endpoint, "region": region, "allow_http": allow_http}
         row |= {key: value for key, value in fields.items() if value}
         row["credentials_file"] = str(credentials_file.absolute())
     else:
@@ -77,7 +82,7 @@ def add(
 @standard
 def list_(call: Call, again: bool) -> None:
     """List the embassies, and what their stores were seen to guarantee."""
-    from exclave.cli import probes
+    from exclave.embassies import probed as probes
 
     config = call.config()
     rows: list[tuple[str, ...]] = []
@@ -106,8 +111,8 @@ def list_(call: Call, again: bool) -> None:
 
 def _probe(call: Call, row: EmbassyConfig, *, quiet: bool = False) -> dict[str, object]:
     from exclave import wiring
-    from exclave.cli import probes
     from exclave.cli.words import now
+    from exclave.embassies import probed as probes
 
     config = call.config()
     wiring.prepare(row)

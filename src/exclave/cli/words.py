@@ -45,7 +45,7 @@ def seconds(text: str) -> int:
 
 
 def instant(text: str) -> Instant:
-    """`2026-11-21T14:02:07Z` or with an offset, or `now`. Raises Misconfigured; an instant without a zone is one of those."""
+    """`2026-11-21T14:02:07Z`, any other offset, or `now`. Raises Misconfigured, also when no zone is said."""
     if text == "now":
         return now()
     try:

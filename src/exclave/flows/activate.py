@@ -24,8 +24,8 @@ from exclave.flows.choosing import choose
 from exclave.flows.papers import Papers
 from exclave.flows.protect import Told
 from exclave.flows.restore import Restored, restore
-from exclave.registers.base import Rebuilder, Rebuilt
-from exclave.runtimes.base import Runtime, Service
+from exclave.registers.base import Finding, Rebuilder
+from exclave.runtimes.base import Runtime, Service, log_of
 from exclave.sealed.keys import Opener
 from exclave.types import Instant
 
@@ -44,7 +44,7 @@ class Ground:
     """Where and with what an embassy brings registers up."""
 
     place: Path
-    rebuilders: Mapping[str, Rebuilder]
+    rebuilders: Mapping[str, Rebuilder]  # a kind without one is usable as it was restored
     runtimes: Mapping[str, Runtime]  # a kind without one is laid out and checked, not served
     records: Path
     keep_owners: bool
@@ -68,7 +68,9 @@ def activate(
     """
     request = session.request
     places = {wanted: ground.place / papers.annex.registers[wanted.register] for wanted in request.registers}
-    _refuse_taken(list(places.values()))
+    for place in places.values():
+        log_of(ground.place, place.name)  # refuses what is no plain file name: nothing is written elsewhere
+        _refuse_taken(place)
     activation = Activation(request.hash, request.reason, custodians, began, dark_since, None, ())
     ground.place.mkdir(parents=True, exist_ok=True)
     for wanted, place in places.items():
@@ -86,12 +88,13 @@ def activate(
             told=watch,
         )
         watch.phase("check")
-        rebuilt = ground.rebuilders[restored.kind].finish(place, restored.environment)
+        rebuilder = ground.rebuilders.get(restored.kind)
+        checks = rebuilder.finish(place, restored.environment).checks if rebuilder else []
         runtime = ground.runtimes.get(restored.kind)
         if runtime is not None:
             watch.phase("start")
         service = runtime.start(place.name, place) if runtime is not None else None
-        served = _served(wanted, restored, rebuilt, service, watch)
+        served = _served(wanted, restored, checks, service, watch)
         activation = replace(activation, registers=(*activation.registers, served))
         records.save(ground.records, activation)
     return activation
@@ -141,7 +144,7 @@ class _Watch:
 
 
 def _served(
-    wanted: Wanted, restored: Restored, rebuilt: Rebuilt, service: Service | None, watch: _Watch
+    wanted: Wanted, restored: Restored, checks: Sequence[Finding], service: Service | None, watch: _Watch
 ) -> Served:
     phases, ready = watch.end()
     return Served(
@@ -157,16 +160,15 @@ def _served(
         pid=service.pid if service else 0,
         phases=phases,
         ready_seconds=ready,
-        checks=[f"{check.level}: {check.text}" for check in rebuilt.checks],
+        checks=[f"{check.level}: {check.text}" for check in checks],
     )
 
 
-def _refuse_taken(places: Sequence[Path]) -> None:
-    for place in places:
-        if place.exists() and any(place.iterdir()):
-            raise Refused(
-                "place-taken",
-                f"{place} is not empty",
-                why="an earlier activation left it there, and nothing is overwritten",
-                hint=f"exclave activate --stop, then move {place} away",
-            )
+def _refuse_taken(place: Path) -> None:
+    if place.exists() and any(place.iterdir()):
+        raise Refused(
+            "place-taken",
+            f"{place} is not empty",
+            why="an earlier activation left it there, and nothing is overwritten",
+            hint=f"exclave activate --stop, then move {place} away",
+        )

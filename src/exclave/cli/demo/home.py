@@ -109,7 +109,7 @@ def kill(folder: Path) -> None:
 def psql(conninfo: str, sql: str) -> str:
     """Run SQL as an operator would; what it prints, without decoration. Raises Misconfigured."""
     program = binaries.find(MAJOR, configured=None) / "psql"
-    command = [
+    command: list[str | Path] = [
         program,
         "--no-psqlrc",
         "--quiet",
@@ -124,3 +124,8 @@ def psql(conninfo: str, sql: str) -> str:
         why = " ".join(done.stderr.split())[-400:]
         raise Misconfigured("demo-failed", "psql refused", why=why, hint="exclave demo --clean")
     return done.stdout
+
+
+def psql_program() -> Path:
+    """The psql of the PostgreSQL that the demonstration runs."""
+    return binaries.find(MAJOR, configured=None) / "psql"

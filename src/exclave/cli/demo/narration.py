@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Narrator:
-    """Prints to standard output; in colour on a terminal, plain elsewhere. Every command runs as a visitor would run it."""
+    """In colour on a terminal, plain elsewhere; `aside` tells it on standard error. Commands are real."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, aside: bool) -> None:
+        self.root, self._aside = root, aside
         self.began = time.monotonic()
         self._environment = os.environ | {"PYTHONPATH": _source(), "PYTHONWARNINGS": "ignore"}
         self._environment.pop("EXCLAVE_CONFIG", None)
@@ -29,17 +29,17 @@ class Narrator:
     def chapter(self, title: str) -> None:
         """A new act of the story, with the seconds since its beginning."""
         at = f"{time.monotonic() - self.began:4.0f} s"
-        click.echo()
-        click.secho(f"{at}  {title}", bold=True, fg="cyan")
+        click.echo(err=self._aside)
+        click.secho(f"{at}  {title}", bold=True, fg="cyan", err=self._aside)
 
     def say(self, text: str) -> None:
         """A remark."""
         for line in text.splitlines():
-            click.echo(f"        {line}")
+            click.echo(f"        {line}", err=self._aside)
 
     def good(self, text: str) -> None:
         """Something was checked and is as it must be."""
-        click.secho(f"     ok {text}", fg="green")
+        click.secho(f"     ok {text}", fg="green", err=self._aside)
 
     def run(
         self, folder: str, *words: str, expect: int = 0, secret: str | None = None, quiet: bool = False
@@ -48,7 +48,9 @@ class Narrator:
 
         `secret` goes to its standard input. `quiet` shows the command only.
         """
-        click.secho(f"  {folder}$ exclave {' '.join(_shown(word) for word in words)}", fg="yellow")
+        click.secho(
+            f"  {folder}$ exclave {' '.join(_shown(word) for word in words)}", fg="yellow", err=self._aside
+        )
         done = subprocess.run(
             [sys.executable, "-m", "exclave", *words],
             cwd=self.root / folder,
@@ -60,9 +62,9 @@ class Narrator:
         )
         if not quiet or done.returncode != expect:
             for line in (done.stdout + done.stderr).splitlines():
-                click.echo(f"    {line}")
+                click.echo(f"    {line}", err=self._aside)
         if expect:
-            click.echo(f"    (exit code {done.returncode})")
+            click.echo(f"    (exit code {done.returncode})", err=self._aside)
         if done.returncode != expect:
             raise Misconfigured(
                 "demo-failed",
@@ -77,7 +79,7 @@ class Narrator:
         widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
         for at, row in enumerate(rows):
             text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            click.secho(f"        {text}", bold=at == 0)
+            click.secho(f"        {text}", bold=at == 0, err=self._aside)
 
 
 def _shown(word: str) -> str:

@@ -43,6 +43,13 @@ def load(state: Path, name: str) -> Probed | None:
     """The last probe, or None when there was none (or its note is damaged: then it is not known)."""
     try:
         row: dict[str, Any] = json.loads((state / "probes" / f"{name}.json").read_text(encoding="utf-8"))
-        return Probed(instants.from_text(row["at"]), tuple(row["kept"]), dict(row["broken"]))
+        kept = tuple(str(Guarantee(one)) for one in row["kept"])
+        return Probed(instants.from_text(row["at"]), kept, dict(row["broken"]))
     except (OSError, ValueError, KeyError, TypeError, Tampered):
         return None
+
+
+def kept(state: Path, name: str) -> frozenset[Guarantee]:
+    """The guarantees seen at the last probe; none when there was none."""
+    seen = load(state, name)
+    return frozenset(Guarantee(one) for one in seen.kept) if seen else frozenset()
