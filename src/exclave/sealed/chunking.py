@@ -22,7 +22,7 @@ class ContentCutter:
     """
 
     def __init__(self, id_key: bytes) -> None:
-        seed = int.from_bytes(hashing.derive(id_key, "exclave/content-cutting/v1")[:8], "big")
+        seed = int.from_bytes(hashing.derive(id_key, "exclave/content-cutting/v1")[:8], "big") >> 1  # 63 bits at most
         self._cutter = FastCDC(
             AVERAGE_CUT_BYTES, min_size=MIN_CUT_BYTES, max_size=MAX_CHUNK_BYTES, seed=seed
         )
