@@ -47,6 +47,7 @@ def data_bytes(listing: Listing, row: int) -> int:
 
 
 def impossible(path: bytes, why: str) -> Tampered:
+    """The error for a tree that cannot be."""
     return Tampered(
         "restore-impossible-tree",
         f"The folder {os.fsdecode(path) or '(top)'!r} of the snapshot cannot exist",

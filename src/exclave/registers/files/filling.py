@@ -90,4 +90,6 @@ def pieces(extents: Extents, limit: int) -> Iterator[Extents]:
 
 def shortened(extents: Extents, size: int) -> Extents:
     """The first `size` bytes of content."""
-    return next(pieces(extents, size), []) if size else []
+    for portion in pieces(extents, size) if size else ():
+        return portion
+    return []

@@ -197,7 +197,7 @@ class _Telling:
         extra = Extra()
         try:
             if kind == stat.S_IFDIR:
-                pseudo = self._teller.attributes.pseudo(device)
+                pseudo = "" if name == ROOT else self._teller.attributes.pseudo(device)
                 if pseudo:
                     extra["note"] = f"a file system of type {pseudo}"
                 xattrs = {} if pseudo else self._folder_xattrs(name, device)
