@@ -17,32 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from exclave import codec
+from exclave import codec, positions
 from exclave.codec import b64, unb64
 from exclave.crypto import hashing
 from exclave.crypto.hashing import CHUNK_ID_BYTES, DIGEST_BYTES
 from exclave.errors import ExclaveError
 from exclave.listing import STATS, Listing
+from exclave.positions import HEAD_FILE, Position
 from exclave.sealed.assembly import Summary
-from exclave.sealed.commits import Part
 from exclave.sealed.folders import Folder, extras_document, extras_from, names_column
 from exclave.sealed.intake import PageMap
 
 _ENTRY = struct.Struct("<QQQQ32sI")  # offset, length, files, bytes, digest, length of path
 _FOLDER = struct.Struct("<IIII")  # rows, runs, bytes of names, bytes of extras
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Which snapshot the catalogue remembers, and what the next one needs to follow it."""
-
-    epoch: str
-    term: int
-    sequence: int
-    commit_hash: str
-    manifest: tuple[Part, ...]
-    depth: int
-    next_pack: int
 
 
 @dataclass(slots=True)
@@ -66,11 +53,11 @@ class Catalog:
     def load(cls, folder: Path) -> Catalog:
         """What is remembered in `folder`; nothing, when there is nothing or it is damaged."""
         try:
-            head = json.loads((folder / "head.json").read_bytes())
+            head = json.loads((folder / HEAD_FILE).read_bytes())
             tree = (folder / head["tree"][0]).read_bytes()
             if _checksum(tree) != head["tree"][1]:
                 return cls(folder)
-            position = _position_from(head["position"])
+            position = positions.from_document(head["position"])
             pages = {unb64(path): (str(name), str(digest)) for path, (name, digest) in head["pages"].items()}
             return cls(folder, position, pages, _read_entries(tree), tree)
         except (OSError, ValueError, KeyError, TypeError, IndexError, struct.error, ExclaveError):
@@ -209,20 +196,20 @@ class NextCatalog:
         """Make it the current one: durable on return. Files of older generations go."""
         tree = self._prior_tree_if_same() or self._write_tree()
         head = {
-            "position": _position_document(position),
+            "position": positions.document(position),
             "tree": tree,
             "pages": {b64(path): list(pages) for path, pages in self._pages.items()},
         }
-        staged = self._folder / "head.json.new"
+        staged = self._folder / f"{HEAD_FILE}.new"
         with staged.open("wb") as file:
             file.write(json.dumps(head).encode())
             file.flush()
             os.fsync(file.fileno())
-        staged.rename(self._folder / "head.json")
+        staged.rename(self._folder / HEAD_FILE)
         _fsync_folder(self._folder)
-        wanted = {"head.json", tree[0], *(name for name, _ in self._pages.values())}
+        wanted = {HEAD_FILE, tree[0], *(name for name, _ in self._pages.values())}
         for entry in self._folder.iterdir():
-            if entry.name not in wanted and entry.name.startswith(("tree-", "pages-", "head.json.")):
+            if entry.name not in wanted and entry.name.startswith(("tree-", "pages-", f"{HEAD_FILE}.")):
                 entry.unlink(missing_ok=True)
 
     def _prior_tree_if_same(self) -> list[str] | None:
@@ -230,7 +217,7 @@ class NextCatalog:
             return None
         if any(not isinstance(blob, memoryview) for blob in self._blobs.values()):
             return None
-        return json.loads((self._folder / "head.json").read_bytes())["tree"] if self._blobs else None
+        return json.loads((self._folder / HEAD_FILE).read_bytes())["tree"] if self._blobs else None
 
     def _write_tree(self) -> list[str]:
         name = f"tree-{self._generation}"
@@ -278,23 +265,6 @@ def _decode_pages(data: bytes) -> PageMap:
     digests = np.frombuffer(data, np.uint8, extents * DIGEST_BYTES, at).reshape(-1, DIGEST_BYTES)
     ids = np.frombuffer(data, np.uint8, pages * CHUNK_ID_BYTES, at + extents * DIGEST_BYTES)
     return PageMap(page_bytes, digests, ids.reshape(-1, CHUNK_ID_BYTES), refs)
-
-
-def _position_document(position: Position) -> dict[str, Any]:
-    return {
-        "epoch": position.epoch,
-        "term": position.term,
-        "sequence": position.sequence,
-        "commit_hash": position.commit_hash,
-        "manifest": [[part.id, part.size] for part in position.manifest],
-        "depth": position.depth,
-        "next_pack": position.next_pack,
-    }
-
-
-def _position_from(document: dict[str, Any]) -> Position:
-    parts = tuple(Part(part_id, size) for part_id, size in document.pop("manifest"))
-    return Position(manifest=parts, **document)
 
 
 def _checksum(data: bytes) -> str:

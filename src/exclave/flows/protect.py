@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from exclave.catalog import Catalog, NextCatalog, Position, RememberedListings
+from exclave.catalog import Catalog, NextCatalog, RememberedListings
 from exclave.crypto import hashing
 from exclave.crypto.sign import Signer
 from exclave.embassies import inspect
@@ -27,6 +27,7 @@ from exclave.flows.sealing_line import SealingLine
 from exclave.index_files import ChunkIndex
 from exclave.listing import Listing
 from exclave.locks import exclusive
+from exclave.positions import Position
 from exclave.registers.base import Capture, Register, SameFolder
 from exclave.registers.slabs import Slab, SlabPool
 from exclave.sealed import commits, container, manifest, names
@@ -37,7 +38,7 @@ from exclave.sealed.keys import WriteKeys
 from exclave.sealed.manifest import MAX_DEPTH, Head
 from exclave.sealed.packstream import PackStream
 from exclave.session import Pending, Session
-from exclave.types import Gap, Instant
+from exclave.types import Gap, Instant, ObjectId
 
 SLABS = 6
 AHEAD = 3
@@ -119,7 +120,7 @@ def protect(
             holders = fanout.publish(path, note)
             index.commit()
             session.clear()
-            snapshot.remember(note)
+            snapshot.remember(capture, note)
             capture.settle()
         behind: dict[str, str] = {}
         if len(holders) < len(embassies):
@@ -267,7 +268,7 @@ class _Snapshot:
         )
         return names.commit(keys.register, keys.term, self._sequence), commits.encode(commit, self._home.signer)
 
-    def remember(self, note: bytes) -> None:
+    def remember(self, capture: Capture, note: bytes) -> None:
         """The commit is abroad: home's catalogue follows."""
         depth = 0 if self._prior is None or self._prior.position is None else self._prior.position.depth + 1
         numbers = [pending.pack.number for pending in self._packs()]
@@ -277,7 +278,9 @@ class _Snapshot:
                 term=self._home.keys.term,
                 sequence=self._sequence,
                 commit_hash=hashing.sha256(note).hex(),
-                manifest=tuple(self._line.parts[container.MANIFEST]),
+                at=capture.consistent_at(),
+                gaps=len(capture.gaps()),
+                manifest=tuple((part.id, part.size) for part in self._line.parts[container.MANIFEST]),
                 depth=depth,
                 next_pack=max([self._resumed.next_pack, *(number + 1 for number in numbers)]),
             )
@@ -312,7 +315,9 @@ class _Snapshot:
         parents: tuple[Part, ...] = ()
         depth = 0
         if self._prior is not None and self._prior.position is not None:
-            parents, depth = self._prior.position.manifest, self._prior.position.depth + 1
+            signed = self._prior.position
+            parents = tuple(Part(ObjectId(part_id), size) for part_id, size in signed.manifest)
+            depth = signed.depth + 1
         return Head(
             register=self._home.name,
             kind=self._home.register.kind,

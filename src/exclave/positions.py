@@ -1,0 +1,56 @@
+"""Which snapshot a party last knew to be the newest: small, quick to read, enough to tell a rollback."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exclave.types import Instant
+
+HEAD_FILE = "head.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The last snapshot that home made, and what the next one needs to follow it."""
+
+    epoch: str
+    term: int
+    sequence: int
+    commit_hash: str
+    at: Instant  # when its content was consistent
+    gaps: int
+    manifest: tuple[tuple[str, int], ...]  # parts: id, size in bytes
+    depth: int
+    next_pack: int
+
+
+def load(folder: Path) -> Position | None:
+    """The position that a catalogue folder names, or None when there is none or it is damaged."""
+    try:
+        return from_document(json.loads((folder / HEAD_FILE).read_bytes())["position"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def document(position: Position) -> dict[str, Any]:
+    """As it is written in the head file."""
+    return {
+        "epoch": position.epoch,
+        "term": position.term,
+        "sequence": position.sequence,
+        "commit_hash": position.commit_hash,
+        "at": position.at,
+        "gaps": position.gaps,
+        "manifest": [list(part) for part in position.manifest],
+        "depth": position.depth,
+        "next_pack": position.next_pack,
+    }
+
+
+def from_document(fields: dict[str, Any]) -> Position:
+    """The inverse of `document`. Raises KeyError, TypeError, ValueError when malformed."""
+    parts = tuple((str(part_id), int(size)) for part_id, size in fields["manifest"])
+    return Position(**{**fields, "manifest": parts})
