@@ -10,7 +10,7 @@ import pytest
 
 from exclave.errors import Misconfigured, Unreachable
 from exclave.stores.base import Guarantee, Store
-from exclave.stores.object_store import Bucket, ObjectStore
+from exclave.stores.object_store import ObjectStore
 from exclave.stores.probe import probe
 from exclave.stores.retrying import Retrying
 from exclave.testing.seaweed import Seaweed
@@ -27,7 +27,10 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 
 def bucket(site: Seaweed, url: str, *, request_seconds: float = 20.0) -> ObjectStore:
     return ObjectStore(
-        Bucket(url, site.credentials_file(), endpoint=site.endpoint, request_seconds=request_seconds)
+        url,
+        credentials_file=site.credentials_file(),
+        endpoint=site.endpoint,
+        request_seconds=request_seconds,
     )
 
 
@@ -72,7 +75,7 @@ def test_wrong_keys_are_a_setting_to_mend_and_are_not_told(seaweed: Seaweed, tmp
     keys = tmp_path / "keys.toml"
     keys.touch(mode=0o600)
     keys.write_text('access_key_id = "nobody"\nsecret_access_key = "hidden-from-messages"\n')
-    store = ObjectStore(Bucket("s3://plain", keys, endpoint=seaweed.endpoint))
+    store = ObjectStore("s3://plain", credentials_file=keys, endpoint=seaweed.endpoint)
     for act in (lambda: store.put("x", b"1"), lambda: store.get("x", limit=1), lambda: list(store.list(""))):
         with pytest.raises(Misconfigured) as wrong:
             act()
@@ -93,7 +96,9 @@ def test_keys_of_the_environment_are_not_used(
     keys.touch(mode=0o600)
     keys.write_text('access_key_id = "nobody"\nsecret_access_key = "nothing"\n')
     with pytest.raises(Misconfigured):
-        ObjectStore(Bucket("s3://plain", keys, endpoint=seaweed.endpoint)).put("environment/bad", b"1")
+        ObjectStore("s3://plain", credentials_file=keys, endpoint=seaweed.endpoint).put(
+            "environment/bad", b"1"
+        )
 
 
 def test_a_server_killed_in_mid_put_loses_nothing_and_shows_nothing_half(tmp_path: Path) -> None:

@@ -60,9 +60,13 @@ def _fields(path: Path, *, required: set[str], optional: set[str]) -> dict[str, 
         raise _wrong(path, "it is not TOML") from None
     fields = {name: value for name, value in document.items() if isinstance(value, str) and value}
     if len(fields) != len(document) or not required <= set(fields) <= required | optional:
-        raise _wrong(path, f"it has to set {', '.join(sorted(required))} and may set {', '.join(sorted(optional))}")
+        raise _wrong(
+            path, f"it has to set {', '.join(sorted(required))} and may set {', '.join(sorted(optional))}"
+        )
     return fields
 
 
 def _wrong(path: Path, why: str) -> Misconfigured:
-    return Misconfigured("credentials-malformed", f"{path} holds no credentials", why=why, hint="exclave config check")
+    return Misconfigured(
+        "credentials-malformed", f"{path} holds no credentials", why=why, hint="exclave config check"
+    )

@@ -12,7 +12,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -115,9 +115,11 @@ class DirectoryStore:
             return os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as error:
             why = "the folder is not there; is its disk mounted?"
-            raise Unreachable("store-missing", f"{self._root} is gone", why=why, hint="exclave doctor") from error
+            raise Unreachable(
+                "store-missing", f"{self._root} is gone", why=why, hint="exclave doctor"
+            ) from error
 
-    def _open_folder(self, folders: list[str], *, make: bool) -> int:
+    def _open_folder(self, folders: Sequence[str], *, make: bool) -> int:
         """A descriptor of a folder below the root, reached without following links."""
         here = self._open_root()
         try:
@@ -301,7 +303,9 @@ def _translated(error: OSError, what: str) -> ExclaveError:
         return refusals.forbidden(what, why)
     if error.errno in {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}:
         why = f"this file system does not let us link files or write them ({why})"
-        return Misconfigured("store-unfit", what, why=why, hint="use a folder on ext4, XFS, btrfs, ZFS or NFS")
+        return Misconfigured(
+            "store-unfit", what, why=why, hint="use a folder on ext4, XFS, btrfs, ZFS or NFS"
+        )
     if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EISDIR}:
         return _swapped(what)
     return refusals.unreachable(what, why)

@@ -41,35 +41,60 @@ _ONE_TRY: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """Where a bucket is and who we are there."""
-
-    url: str  # s3://bucket/folder, az://container/folder or gs://bucket/folder
-    credentials: Path  # TOML with the keys (S3, Azure) or a service account's JSON (Google); never the environment
-    endpoint: str = ""  # of an S3 that is not Amazon's
-    region: str = "us-east-1"
-    connect_seconds: float = 10.0
-    request_seconds: float = 300.0  # for a whole object of 32 MiB: about 1 Mbit/s
+class _Bucket:
+    url: str
+    credentials: Path
+    endpoint: str
+    region: str
+    allow_http: bool
+    connect_seconds: float
+    request_seconds: float
 
 
 class ObjectStore:
-    """Objects in a bucket. A put is conditional (`If-None-Match: *`) and acknowledged by the store when durable."""
+    """Objects in a bucket. A put is conditional (`If-None-Match: *`) and acknowledged by the store when durable.
 
-    def __init__(self, bucket: Bucket) -> None:
+    `url` is s3://bucket/folder, az://container/folder or gs://bucket/folder. Keys come from `credentials_file` only,
+    never from the environment: TOML for S3 and Azure (`stores.credentials`), a service account's JSON for Google.
+    `endpoint` is that of an S3 that is not Amazon's; plain HTTP must be allowed, except to this machine.
+    `request_seconds` is for a whole object: 32 MiB at about 1 Mbit/s.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        credentials_file: Path | None,
+        endpoint: str | None = None,
+        region: str | None = None,
+        allow_http: bool = False,
+        connect_seconds: float = 10.0,
+        request_seconds: float = 300.0,
+    ) -> None:
         """Raises Misconfigured for an address or credentials that cannot be right. Connects at the first call."""
-        place = urlsplit(bucket.url)
-        self._where = bucket.url
+        if credentials_file is None:
+            raise _misplaced(url, "no file with its credentials is given")
+        bucket = _Bucket(
+            url,
+            credentials_file,
+            endpoint or "",
+            region or "us-east-1",
+            allow_http,
+            connect_seconds,
+            request_seconds,
+        )
+        place = urlsplit(url)
+        self._where = url
         self._lock: S3Lock | None = None
         folder = place.path.strip("/")
         if not place.netloc or place.query or place.fragment or (folder and not _is_name(folder)):
-            raise _misplaced(bucket.url, "it is not scheme://bucket/folder")
+            raise _misplaced(url, "it is not scheme://bucket/folder")
         try:
             match place.scheme:
                 case "s3":
                     self._store: S3Store | AzureStore | GCSStore = _s3(bucket, place.netloc, folder)
-                    keys = bucket.credentials
                     requests = S3Requests(
-                        _endpoint(bucket), bucket.region, place.netloc, lambda: s3_keys(keys)
+                        _endpoint(bucket), bucket.region, place.netloc, lambda: s3_keys(credentials_file)
                     )
                     self._lock = S3Lock(requests, f"{folder}/" if folder else "")
                 case "az":
@@ -78,7 +103,7 @@ class ObjectStore:
                         prefix=folder or None,
                         client_options=_client(bucket),
                         retry_config=_ONE_TRY,
-                        config=azure_keys(bucket.credentials),
+                        config=azure_keys(credentials_file),
                     )
                 case "gs":
                     self._store = GCSStore(
@@ -86,12 +111,12 @@ class ObjectStore:
                         prefix=folder or None,
                         client_options=_client(bucket),
                         retry_config=_ONE_TRY,
-                        service_account=str(private_file(bucket.credentials)),
+                        service_account=str(private_file(credentials_file)),
                     )
                 case _:
-                    raise _misplaced(bucket.url, "its scheme is not s3, az or gs")
+                    raise _misplaced(url, "its scheme is not s3, az or gs")
         except (BaseError, ValueError) as error:
-            raise _misplaced(bucket.url, _clean(error)) from None
+            raise _misplaced(url, _clean(error)) from None
 
     def put(self, name: str, data: Buffer) -> None:
         """See `Store.put`."""
@@ -188,7 +213,9 @@ class ObjectStore:
     def _translated(self, error: Exception, what: str, name: str) -> ExclaveError:
         text = str(error)
         if "NoSuchBucket" in text or "ContainerNotFound" in text:
-            return Misconfigured("store-bucket-missing", what, why=f"no bucket {self._where}", hint="exclave doctor")
+            return Misconfigured(
+                "store-bucket-missing", what, why=f"no bucket {self._where}", hint="exclave doctor"
+            )
         if isinstance(error, FileNotFoundError):
             return refusals.missing(name or what)
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
@@ -203,7 +230,7 @@ class _TakenError(Exception):
     """The name exists already."""
 
 
-def _s3(bucket: Bucket, name: str, folder: str) -> S3Store:
+def _s3(bucket: _Bucket, name: str, folder: str) -> S3Store:
     def provide() -> S3Credential:
         keys = s3_keys(bucket.credentials)
         return {
@@ -233,15 +260,17 @@ def _s3(bucket: Bucket, name: str, folder: str) -> S3Store:
     )
 
 
-def _endpoint(bucket: Bucket) -> str:
+def _endpoint(bucket: _Bucket) -> str:
     endpoint = bucket.endpoint or f"https://s3.{bucket.region}.amazonaws.com"
     place = urlsplit(endpoint)
     if place.scheme not in {"http", "https"} or not place.hostname or place.username:
         raise _misplaced(endpoint, "an endpoint is https://host or https://host:port")
+    if place.scheme == "http" and not bucket.allow_http and not _is_loopback(endpoint):
+        raise _misplaced(endpoint, "plain HTTP beyond this machine lets anyone on the line alter what we ask")
     return endpoint.rstrip("/")
 
 
-def _client(bucket: Bucket) -> ClientConfig:
+def _client(bucket: _Bucket) -> ClientConfig:
     return {
         "allow_http": bucket.endpoint.startswith("http://"),
         "allow_invalid_certificates": False,
@@ -268,4 +297,6 @@ def _clean(error: Exception) -> str:
 
 
 def _misplaced(url: str, why: str) -> Misconfigured:
-    return Misconfigured("store-address", f"{_QUERY.sub('', url)} is no bucket", why=why, hint="exclave config check")
+    return Misconfigured(
+        "store-address", f"{_QUERY.sub('', url)} is no bucket", why=why, hint="exclave config check"
+    )

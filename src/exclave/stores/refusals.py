@@ -39,5 +39,5 @@ def full(what: str, why: str) -> Unreachable:
 
 
 def forbidden(what: str, why: str) -> Misconfigured:
-    """This account may not do it."""
+    """Our account may not do it."""
     return Misconfigured("store-forbidden", what, why=why, hint="exclave doctor")

