@@ -103,8 +103,11 @@ class PostgresRuntime:
         pid = process.spawn(command, log=log, account=account, environment=_ENVIRONMENT)
         address = make_conninfo(host=str(private), port=port, user=superuser_of(place), dbname="postgres")
         service = Service(name, "postgres", address, pid, process.birth(pid), place, log, private)
-        process.wait_until(lambda: _writable(address), service, seconds=self.start_seconds)
+        process.wait_until(lambda: self._ready(address), service, seconds=self.start_seconds)
         return service
+
+    def _ready(self, address: str) -> bool:
+        return _writable(address)
 
 
 def initdb(place: Path, major: int, *, checksums: bool = True, programs: Path | None = None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,14 @@ def cluster(
             yield made
         finally:
             made.stop()
+
+
+def lay_out(content: Mapping[bytes, bytes], folders: Iterable[bytes], place: Path) -> None:
+    """Write what a capture told to disk, as a restore would: contents by path, and folders that may be empty."""
+    for folder in sorted(folders):
+        (place / os.fsdecode(folder)).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path, data in content.items():
+        (place / os.fsdecode(path)).write_bytes(data)
 
 
 def own(place: Path) -> None:

@@ -80,7 +80,7 @@ def _server(connection: psycopg.Connection[Any], environment: dict[str, Any]) ->
 def _collations(connection: psycopg.Connection[Any]) -> list[Finding]:
     stale = [row["name"] for row in rows(connection, _STALE)]
     if not stale:
-        return [Finding("collations", "ok", "text is sorted as at home")]
+        return [Finding("collations-same", "ok", "text is sorted as at home")]
     return [
         Finding(
             "collations-differ",

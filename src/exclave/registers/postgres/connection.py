@@ -171,7 +171,9 @@ class Session:
         except psycopg.Error as error:
             raise self._source.explained(str(error)) from None
         if result is not None and result.status in {pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE}:
-            raise self._failed(result)
+            failed = self._failed(result)
+            self._finish_command()
+            raise failed
         return result
 
     def copied(self) -> Iterator[memoryview]:
@@ -199,6 +201,14 @@ class Session:
         if isinstance(error, Tampered) and self.notices:
             error.why = "; ".join(self.notices)
         return error
+
+    def _finish_command(self) -> None:
+        """After an error nothing else comes but the end, if the session lives: it can then take another command."""
+        try:
+            while self._raw.get_result() is not None:
+                pass
+        except psycopg.Error as error:
+            self.notices.append(str(error))
 
     def _wait(self) -> None:
         poller = select.poll()

@@ -16,9 +16,9 @@ def missing_abroad(environment: dict[str, Any], *, programs: Path | None = None)
         folder = binaries.find(int(environment["major"]), configured=programs)
     except ExclaveError as error:
         return [Finding(error.id, "fail", str(error), error.hint)]
-    wanted = {
-        row["name"] for base in environment.get("databases") or [] for row in base.get("extensions") or []
-    }
+    databases: list[dict[str, Any]] = environment.get("databases") or []
+    extensions: list[dict[str, str]] = [row for base in databases for row in base.get("extensions", [])]
+    wanted = {row["name"] for row in extensions}
     have = {path.stem for where in _extension_folders(folder) for path in where.glob("*.control")}
     found = [Finding("postgres-binaries", "ok", f"PostgreSQL {environment['major']} in {folder}")]
     lacking = sorted(wanted - have) if have else []

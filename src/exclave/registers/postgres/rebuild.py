@@ -52,6 +52,9 @@ class PostgresRebuilder:
         _close(place)
         checks += _place_tablespaces(place)
         checks += configuration.replace(place, environment, folder)
+        (place / "standby.signal").unlink(
+            missing_ok=True
+        )  # home was a standby: here it must end its recovery
         (place / "recovery.signal").touch(mode=0o600)
         mark.write_text("ready", encoding="ascii")
         return Rebuilt(place, checks)

@@ -203,4 +203,7 @@ def _quoted(value: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    return re.sub(r"''|\\(.)", lambda match: match[1] or "'", text)
+    return re.sub(r"''|\\(.)", lambda match: _ESCAPES.get(match[1], match[1]) if match[1] else "'", text)
+
+
+_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
