@@ -113,22 +113,24 @@ def test_a_server_that_is_stopped(home, tmp_path):
 
 @pytest.mark.parametrize("after", [0, 3])
 def test_a_connection_cut_in_the_middle(home, after):
-    pool, events = GuardedPool(), 0
-    with (
-        pytest.raises(Unreachable) as caught,
-        PostgresRegister(home.conninfo).capture(Remembered(), pool, lambda _files, _bytes: None) as capture,
-    ):
-        for event in capture.changes():
-            if isinstance(event, Slab):
-                event.release()
-            if events == after:
-                home.run(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'walsender'"
-                )
-            events += 1
+    pool = GuardedPool()
+    with pytest.raises(Unreachable) as caught:
+        _cut_after(home, pool, after)
     assert caught.value.id in {"source-unreachable", "source-failed"}
     assert pool.out == 0
     assert not slots_left(home)
+
+
+def _cut_after(home, pool, after):
+    source = PostgresRegister(home.conninfo)
+    with source.capture(Remembered(), pool, lambda _files, _bytes: None) as capture:
+        for number, event in enumerate(capture.changes()):
+            if isinstance(event, Slab):
+                event.release()
+            if number == after:
+                home.run(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'walsender'"
+                )
 
 
 def test_a_slot_holds_the_wal_only_while_we_read(home):

@@ -158,7 +158,7 @@ def _place_tablespaces(place: Path) -> list[Finding]:
         if link.is_dir() and not link.is_symlink():
             if target.exists():
                 raise Misconfigured(
-                    "place-taken",
+                    "tablespaces-in-the-way",
                     f"{target} is in the way",
                     why="a tablespace goes there",
                     hint=f"mv {target} away",
