@@ -797,7 +797,7 @@ def folder_digest(list_key: bytes, path: bytes, entries: Sequence[tuple[bytes, E
     )
     names = b"".join(name + b"\0" for name, _ in entries)
     digests = b"".join(entry.digest for _, entry in entries)
-    return blake3.blake3(lp(path, names, *columns, digests, extras), key=list_key).digest()
+    return blake3.blake3(lp(path, names, b"".join(columns), digests, extras), key=list_key).digest()
 
 
 def show(path: bytes) -> str:
@@ -1086,7 +1086,7 @@ def restore(store: Store, seed: Seed, charter: Charter | None, options: argparse
     rebuild = Rebuild(snapshot, os.fsencode(partial), lambda line: print(line, file=sys.stderr))
     try:
         rebuild.run()
-        after = own_checks(text(tree.head, "kind"), partial, target)
+        after = own_checks(tree.head, partial, target.absolute())
         if target.exists():
             target.rmdir()
         partial.rename(target)
@@ -1106,21 +1106,60 @@ def restore(store: Store, seed: Seed, charter: Charter | None, options: argparse
     return 3 if captured or rebuild.gaps else 0
 
 
-def own_checks(kind: str, place: Path, target: Path) -> str:
-    """What the database itself says of the restored files, or how to ask it."""
+def own_checks(head: Document, place: Path, target: Path) -> str:
+    """What the database itself says of the restored files, or how to ask it. `place` is renamed to `target` next."""
+    kind, environment = text(head, "kind"), head.get("environment")
     if kind == "sqlite":
         for path in place.iterdir():
-            with sqlite3.connect(f"file:{path}?immutable=1", uri=True) as database:
-                verdict = database.execute("PRAGMA integrity_check").fetchone()
+            database = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
+            verdict = database.execute("PRAGMA integrity_check").fetchone()
+            database.close()
             require(verdict == ("ok",), f"{path.name} fails SQLite's integrity check")
         return "SQLite's integrity check: ok\n"
-    if kind == "postgres":
-        version = (place / "PG_VERSION").read_text().strip() if (place / "PG_VERSION").exists() else "?"
-        return (
-            f"A data directory of PostgreSQL {version}. As the user who shall own it:\n"
-            f"  pg_verifybackup {target}\n  pg_ctl -D {target} -w start\n  pg_amcheck --all\n"
-        )
+    if kind == "postgres" and isinstance(environment, dict):
+        return prepare_postgres(environment, place, target)
     return ""
+
+
+def prepare_postgres(environment: Document, place: Path, target: Path) -> str:
+    """A base backup made startable: whole WAL segments, tablespaces beside it, settings that fit any machine."""
+    wal, spaces, start = place / "pg_wal", Path(f"{target}-tablespaces"), Path(f"{target}-start")
+    listed = place / "tablespace_map"
+    require(
+        not any(path.is_symlink() for path in (wal, listed, place / "pg_tblspc")),
+        "a cluster with links for folders",
+    )
+    size = number(environment, "wal_segment_bytes", MIB, 1024 * MIB)
+    (wal / "archive_status").mkdir(mode=0o700, exist_ok=True)
+    for segment in wal.iterdir():
+        if re.fullmatch("[0-9A-F]{24}", segment.name) and not segment.is_symlink():
+            require(segment.stat().st_size <= size, "a WAL segment is longer than the cluster's")
+            os.truncate(segment, size)
+    lines = listed.read_bytes().splitlines() if listed.exists() else []
+    for line in lines:
+        oid = line.partition(b" ")[0].decode("ascii", "replace")
+        require(oid.isdecimal(), "the tablespace map cannot be read")
+        spaces.mkdir(mode=0o700, exist_ok=True)
+        if (place / "pg_tblspc" / oid).is_dir():
+            (place / "pg_tblspc" / oid).rename(spaces / oid)
+            (place / "pg_tblspc" / oid).symlink_to(spaces / oid)
+    if lines:
+        oids = [line.partition(b" ")[0].decode() for line in lines]
+        listed.write_text("".join(f"{oid} {spaces}/{oid}\n" for oid in oids))
+    start.mkdir(mode=0o700)
+    (start / "pg_hba.conf").write_text("local all all peer\n")
+    (start / "postgresql.conf").write_text(
+        f"hba_file = '{start}/pg_hba.conf'\nlisten_addresses = ''\nunix_socket_directories = '{start}'\n"
+    )
+    version = (place / "PG_VERSION").read_text().strip()
+    return (
+        f"A data directory of PostgreSQL {version}. Give it to the account that shall serve it:\n"
+        f"  chown -R postgres: {target} {start}{f' {spaces}' if lines else ''}\n"
+        "Then as that account, with that version's programs:\n"
+        f"  pg_verifybackup {'-i tablespace_map ' if lines else ''}{target}\n"
+        f"  pg_ctl -D {target} -o '-c config_file={start}/postgresql.conf' -w start\n"
+        f"  psql -h {start} -d postgres     # then pg_amcheck -h {start} --all\n"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

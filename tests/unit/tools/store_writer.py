@@ -157,7 +157,7 @@ class Writer:
             for name in ("mode", "uid", "gid", "size", "mtime")
         ]
         names, digests = b"".join(name + b"\0" for name, _ in rows), b"".join(row.digest for _, row in rows)
-        return blake3.blake3(lp(path, names, *numbers, digests, spell(extras)), key=self.list_key).digest()
+        return blake3.blake3(lp(path, names, b"".join(numbers), digests, spell(extras)), key=self.list_key).digest()
 
     # -- manifest and commit
     def folder(self, path: bytes, rows: dict[bytes, Row], removed: list[bytes]) -> bytes:
