@@ -15,8 +15,10 @@ _PIECE_BYTES = 1 << 20
 
 
 def compare(left: Path, right: Path) -> list[str]:
-    """What differs, a line each: kind, mode, owner, size, times to the nanosecond, content, links, attributes (ACLs
-    too), where a sparse file has data, which names are the same file. Empty when the trees are equal.
+    """What differs, a line each; empty when the trees are equal.
+
+    Kind, mode, owner, size, time of writing to the nanosecond, content, target, device number, extended attributes
+    (ACLs are among them), where a sparse file has data, which names are the same file.
     """
     mine, other = describe(left), describe(right)
     found = [f"{path!r} is only on the left" for path in sorted(mine.keys() - other.keys())]

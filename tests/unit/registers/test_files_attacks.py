@@ -10,6 +10,7 @@ import pytest
 
 from exclave.listing import CTIME, NO_CONTENT, SIZE
 from exclave.registers.files import reading
+from exclave.registers.files.filling import pieces, shortened
 from exclave.registers.files.register import FilesRegister
 from exclave.testing.comparing import compare
 from exclave.testing.observing import Remembered, observe
@@ -316,3 +317,54 @@ def test_a_file_of_one_hole_costs_nothing(root):
     time.sleep(0.06)
     again = observe(FilesRegister(root), observe(FilesRegister(root), seen.remembered).remembered)
     assert again.same == {b""}
+
+
+def test_a_rewrite_that_puts_the_old_time_back_is_seen(root, monkeypatch):
+    """The size and the time of writing can be forged, the time of change cannot."""
+    victim = root / "victim"
+    victim.write_bytes(b"a" * SMALL)
+    os.utime(victim, ns=(10**18, 10**18))
+
+    def act():
+        victim.write_bytes(b"b" * SMALL)
+        os.utime(victim, ns=(10**18, 10**18))
+
+    _disturb(monkeypatch, act, times=1)
+    assert observe(FilesRegister(root), Remembered()).content[b"victim"] == b"b" * SMALL
+
+
+def test_a_read_that_returns_less_is_no_end(root, monkeypatch):
+    """Some file systems return less than was asked for; the next read goes on there."""
+    (root / "victim").write_bytes(os.urandom(SMALL))
+    real, real_at = os.readv, os.preadv
+    monkeypatch.setattr(os, "readv", lambda descriptor, buffers: real(descriptor, [buffers[0][:7]]))
+    monkeypatch.setattr(
+        os, "preadv", lambda descriptor, buffers, *rest: real_at(descriptor, [buffers[0][:999]], *rest)
+    )
+    seen = observe(FilesRegister(root), Remembered())
+    assert seen.content[b"victim"] == (root / "victim").read_bytes()
+    assert seen.gaps == []
+
+
+def test_a_file_of_one_hole_stays_one_beside_a_change(root):
+    with (root / "hole").open("wb") as file:
+        file.truncate(1 << 20)
+    time.sleep(0.06)
+    first = observe(FilesRegister(root), Remembered())
+    (root / "new").write_bytes(b"new")
+    second = observe(FilesRegister(root), first.remembered)
+    listing = second.remembered.folders[b""]
+    assert listing.content[listing.names.index(b"hole")] == NO_CONTENT
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 8, 9, 100])
+def test_content_is_cut_in_equal_portions(limit):
+    extents = [(10, 5), (20, 1), (30, 10)]
+    portions = list(pieces(extents, limit))
+    assert [sum(length for _, length in portion) for portion in portions[:-1]] == [limit] * (
+        len(portions) - 1
+    )
+    flat = [at for portion in portions for offset, length in portion for at in range(offset, offset + length)]
+    assert flat == [at for offset, length in extents for at in range(offset, offset + length)]
+    assert shortened(extents, 6) == [(10, 5), (20, 1)]
+    assert shortened(extents, 0) == []

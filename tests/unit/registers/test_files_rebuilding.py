@@ -299,3 +299,40 @@ def test_owners_go_by_name(tmp_path):
         builder.write(int(builder.folder(listing)[0]), 0, memoryview(b"x"))
         builder.finish()
     assert (tmp_path / "place/a").stat().st_uid == os.geteuid()
+
+
+def test_many_folders_need_few_descriptors(tmp_path):
+    names = [b"%03d" % number for number in range(300)]
+    with TreeBuilder(tmp_path / "place", owners=NO_OWNERS, keep_owners=False) as builder:
+        builder.folder(_listing(b"", names, mode=0o40755, size=0))
+        for name in names:
+            builder.write(int(builder.folder(_listing(name, [b"file"]))[0]), 0, memoryview(b"x"))
+        assert len(os.listdir("/proc/self/fd")) < 200
+        assert builder.finish() == []
+    assert len(list((tmp_path / "place").glob("*/file"))) == 300
+
+
+def test_nobody_may_enter_until_the_end(tmp_path):
+    (tmp_path / "place").mkdir(mode=0o777)
+    (tmp_path / "place").chmod(0o777)
+    listing = _listing(b"", [ROOT, b"a"], size=0)
+    listing.stats[0, 0] = 0o40750
+    with TreeBuilder(tmp_path / "place", owners=NO_OWNERS, keep_owners=False) as builder:
+        builder.folder(listing)
+        assert stat.S_IMODE((tmp_path / "place").stat().st_mode) == 0o700
+        builder.finish()
+    assert stat.S_IMODE((tmp_path / "place").stat().st_mode) == 0o750
+
+
+def test_a_place_with_inheritance_gives_none(tmp_path):
+    """A default ACL or a set-group-id bit on the place must not reach what is restored."""
+    place = tmp_path / "place"
+    place.mkdir()
+    os.setxattr(place, "system.posix_acl_default", DEFAULT_ACL)
+    place.chmod(0o2777)
+    root = tmp_path / "root"
+    (root / "folder").mkdir(parents=True)
+    (root / "folder/file").write_bytes(b"x")
+    (root / "folder/file").chmod(0o666)
+    assert replant(observe(FilesRegister(root), Remembered()), place, keep_owners=True) == []
+    assert compare(root, place) == []
