@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -109,5 +108,7 @@ class Table:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; the nearest is ...` for the end of a sentence, or nothing when no known word is near."""
+    import difflib  # noqa: PLC0415  only when somebody misspelt a word
+
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; the nearest is `{found[0]}`" if found else ""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from exclave.embassies.embassy import Embassy
     from exclave.flows.papers import Papers
     from exclave.flows.protect import Home
+    from exclave.flows.status import Asked
     from exclave.registers.base import Finding, Rebuilder, Register
     from exclave.runtimes.base import Runtime
     from exclave.stores.base import Probe, Store
@@ -163,7 +164,28 @@ def _adapter(row: EmbassyConfig) -> Store:
     )
 
 
-def embassies(config: Config) -> list[Embassy]:
+def asked(config: Config, name: str | None = None) -> list[Asked]:
+    """The registers to ask the embassies about: those of the settings or, at a party without any, of the annex."""
+    from exclave import positions
+    from exclave.flows.status import Asked
+
+    known = papers(config)
+    names = {row.id: row.name for row in config.registers} or known.annex.registers
+    if name is not None:
+        chosen = config.register(name).id if config.registers else known.annex.register(name)
+        names = {chosen: name}
+    return [
+        Asked(
+            name=name,
+            register=identity,
+            writers=[entry.writer for entry in known.charter.registers if entry.id == identity],
+            remembered=positions.load(config.state / "registers" / identity / "catalog"),
+        )
+        for identity, name in names.items()
+    ]
+
+
+def embassies(config: Config, *, patience_seconds: float | None = None) -> list[Embassy]:
     """Every embassy. Nothing is asked of them yet. Raises Misconfigured when there is none."""
     from exclave.embassies import probed
     from exclave.embassies.embassy import Embassy
@@ -173,7 +195,7 @@ def embassies(config: Config) -> list[Embassy]:
         raise Misconfigured(
             "no-embassies", "There is nowhere to go", why=f"{config.file} names no embassy", hint=hint
         )
-    patience = config.home.patience_seconds if config.home else 60
+    patience = patience_seconds or (config.home.patience_seconds if config.home else 60.0)
     return [
         Embassy(row.name, store(row, patience_seconds=patience), probed.kept(config.state, row.name))
         for row in config.embassies

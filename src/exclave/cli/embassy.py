@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -58,11 +59,16 @@ def add(
             raise Misconfigured(
                 "no-credentials", f"{place} needs credentials", why="they are read from a file", hint=hint
             )
-        fields: dict[str, str | bool] = {"url": place, "endpoint": endpoint, "region": region, "allow_http": allow_http}
+        fields: dict[str, str | bool] = {
+            "url": place,
+            "endpoint": endpoint,
+            "region": region,
+            "allow_http": allow_http,
+        }
         row |= {key: value for key, value in fields.items() if value}
         row["credentials_file"] = str(credentials_file.absolute())
     else:
-        row["path"] = str(Path(place).absolute())
+        row["path"] = os.path.abspath(place)
     if rate_limit:
         row["rate_limit"] = rate_limit
     if dry_run:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +51,8 @@ def interrupted(call: Call) -> int:
 def _print(call: Call, error_id: str, what: str, why: str, following: str, code: int) -> int:
     what, why, following = (" ".join(text.split()) for text in (what, why, following))
     if call.out.as_json:
+        import json
+
         row = {
             "schema": "exclave/error/1",
             "id": error_id,
@@ -68,6 +67,9 @@ def _print(call: Call, error_id: str, what: str, why: str, following: str, code:
 
 
 def _write_report(call: Call, error: Exception) -> Path:
+    import tempfile
+    import traceback
+
     from exclave.cli.version import facts
 
     try:

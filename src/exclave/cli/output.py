@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,6 +42,8 @@ class Output:
     def document(self, **fields: Any) -> None:
         """The result as one JSON document, `exclave/VERB/1`; nothing without --json. Called once a run."""
         if self.as_json:
+            import json
+
             schema = {"schema": f"exclave/{self.verb.replace(' ', '-')}/1"}
             print(json.dumps(schema | fields, indent=2, ensure_ascii=False), file=self.data)
 

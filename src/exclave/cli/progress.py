@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from dataclasses import dataclass
@@ -112,6 +111,8 @@ class Ndjson(Ticking):
 
     def show(self) -> None:
         """See `Ticking.show`."""
+        import json
+
         for task in self.tasks:
             row = {
                 "schema": "exclave/progress/1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def add(
             hint="name the path",
         )
     else:
-        row["path"] = str(Path(source).absolute())
+        row["path"] = os.path.abspath(source)
         if exclude:
             row["exclude"] = list(exclude)
     if dry_run:

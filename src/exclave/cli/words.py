@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
 
 from exclave import instants
 from exclave.cli.progress import span
@@ -46,6 +45,8 @@ def seconds(text: str) -> int:
 
 def instant(text: str) -> Instant:
     """`2026-11-21T14:02:07Z`, any other offset, or `now`. Raises Misconfigured, also when no zone is said."""
+    from datetime import UTC, datetime
+
     if text == "now":
         return now()
     try:

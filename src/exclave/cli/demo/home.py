@@ -84,6 +84,14 @@ class Home:
         """What there is now."""
         return content(self.conninfo(), self.database, self.documents)
 
+    def bytes(self) -> int:
+        """What the registers take on disk."""
+        trees = (self.cluster, self.documents)
+        files = [
+            path for tree in trees for path in tree.rglob("*") if path.is_file() and not path.is_symlink()
+        ]
+        return sum(path.stat().st_size for path in [*files, self.database])
+
     def destroy(self) -> None:
         """The end: the server is killed without a word, the folder with registers, keys and settings is deleted."""
         kill(self.folder)

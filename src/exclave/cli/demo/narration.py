@@ -23,7 +23,8 @@ class Narrator:
     def __init__(self, root: Path, *, aside: bool) -> None:
         self.root, self._aside = root, aside
         self.began = time.monotonic()
-        self._environment = os.environ | {"PYTHONPATH": _source(), "PYTHONWARNINGS": "ignore"}
+        same = os.pathsep.join(filter(None, sys.path))  # the commands are of the version that tells the story
+        self._environment = os.environ | {"PYTHONPATH": same, "PYTHONUNBUFFERED": "1"}
         self._environment.pop("EXCLAVE_CONFIG", None)
 
     def chapter(self, title: str) -> None:
@@ -41,12 +42,10 @@ class Narrator:
         """Something was checked and is as it must be."""
         click.secho(f"     ok {text}", fg="green", err=self._aside)
 
-    def run(
-        self, folder: str, *words: str, expect: int = 0, secret: str | None = None, quiet: bool = False
-    ) -> str:
+    def run(self, folder: str, *words: str, expect: int = 0, quiet: bool = False) -> str:
         """Run `exclave WORDS` in a folder of the demonstration; its standard output. Raises for another exit code.
 
-        `secret` goes to its standard input. `quiet` shows the command only.
+        `quiet` shows the command only.
         """
         click.secho(
             f"  {folder}$ exclave {' '.join(_shown(word) for word in words)}", fg="yellow", err=self._aside
@@ -55,13 +54,14 @@ class Narrator:
             [sys.executable, "-m", "exclave", *words],
             cwd=self.root / folder,
             env=self._environment,
-            input=secret,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
         if not quiet or done.returncode != expect:
-            for line in (done.stdout + done.stderr).splitlines():
+            for line in done.stdout.splitlines():
                 click.echo(f"    {line}", err=self._aside)
         if expect:
             click.echo(f"    (exit code {done.returncode})", err=self._aside)
@@ -84,11 +84,3 @@ class Narrator:
 
 def _shown(word: str) -> str:
     return f'"{word}"' if " " in word else word
-
-
-def _source() -> str:
-    """The folder from which this very package was imported, so that the commands are of the same version."""
-    import exclave
-
-    assert exclave.__file__ is not None
-    return str(Path(exclave.__file__).parents[1])

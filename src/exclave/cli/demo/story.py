@@ -56,7 +56,7 @@ def command(call: Call, folder: Path, clean: bool, small: bool) -> None:
         call.out.document(removed=str(folder))
         return
     sizes = Sizes(parcels=200, companies=80, documents=40) if small else Sizes()
-    root = ground.prepare(folder).absolute()
+    root = ground.prepare(folder).resolve()  # past the link: not everybody may follow it
     story = Story(root, Narrator(root, aside=call.out.as_json), sizes)
     facts = story.run()
     story.farewell(folder, facts["activation"])
@@ -79,7 +79,10 @@ class Story:
         self._a_day()
         kept = self.home.content()
         second = self._protect("A day goes by, and protect runs again")
-        self.tell.say(f"{size(second)} moved this time, {second / first:.1%} of the first time.")
+        self.tell.say(f"{size(second)} went to each embassy this time, {size(first)} the first time,")
+        self.tell.say(f"for registers of {size(self.home.bytes())}.")
+        self.tell.chapter("Is it good? Anyone can check, without any key")
+        self.tell.run("home", "verify")
         self.tell.run("home", "status")
         last, dark = self._destroy()
         self._ask()
