@@ -132,8 +132,9 @@ def report(folder: Path) -> str:
     for result in results:
         for way in peers_report.variants(result):
             judged = peers_report.goals(result, way)
+            small = "" if result["scale"] == 1 else f" AT SCALE {result['scale']:g}, which proves nothing"
             lines.append(
-                f"{result['title']}, {way}: {sum(goal.met for goal in judged)} of {len(judged)} goals met"
+                f"{result['title']}, {way}: {sum(goal.met for goal in judged)} of {len(judged)} goals met{small}"
             )
             lines += [f"  {goal}" for goal in judged]
     goals = "\n".join(lines) + "\n"

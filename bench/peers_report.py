@@ -55,7 +55,7 @@ class Goal:
     def __str__(self) -> str:
         sign = "<" if self.strict else "<="
         verdict = "met    " if self.met else "NOT MET"
-        return f"{verdict}  {self.what}: {self.value:.2f} {self.unit} ({sign} {self.limit:g})"
+        return f"{verdict}  {self.what}: {self.value:.3g} {self.unit} ({sign} {self.limit:g})"
 
 
 def pairs(result: Result, peer: str) -> list[Result]:
