@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from exclave.crypto import hashing
 from exclave.crypto.sign import Signer
+from exclave.embassies.embassy import Embassy
 from exclave.sealed import commits, container, names
 from exclave.sealed.commits import FIRST, Commit, Pack, Part
 from exclave.stores.base import Store
+from exclave.testing.stores import Troubled
 from exclave.types import EpochId, Instant, ObjectId, RegisterId
 
 
@@ -81,6 +83,17 @@ class SealedWorld:
         for store in stores:
             for path, data in objects.items():
                 store.put(path, data)
+
+
+def world(lengths: Sequence[int]) -> tuple[SealedWorld, list[Embassy], list[Troubled], list[dict[str, bytes]]]:
+    """Embassies `site0`, `site1`... that hold that many snapshots each of one register; and the snapshots."""
+    made = SealedWorld()
+    snapshots = [made.snapshot() for _ in range(max(lengths))]
+    stores = [Troubled() for _ in lengths]
+    for store, length in zip(stores, lengths, strict=True):
+        for snapshot in snapshots[:length]:
+            made.store(snapshot, [store])
+    return made, [Embassy(f"site{n}", store) for n, store in enumerate(stores)], stores, snapshots
 
 
 def _part(data: bytes) -> Part:
