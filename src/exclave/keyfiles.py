@@ -15,8 +15,8 @@ from pathlib import Path
 from exclave import codec
 from exclave.charter.document import Charter, RegisterEntry
 from exclave.crypto.hashing import sha256
-from exclave.crypto.seal import PUBLIC_KEY_BYTES
 from exclave.crypto.sign import SEED_BYTES, Signer
+from exclave.crypto.suite import PUBLIC_KEY_BYTES
 from exclave.errors import Misconfigured, Tampered
 from exclave.sealed.keys import WriteKeys
 from exclave.types import RegisterId

@@ -13,8 +13,8 @@ from typing import Any
 
 from exclave import codec, instants
 from exclave.crypto.hashing import sha256
-from exclave.crypto.seal import PUBLIC_KEY_BYTES, SUITE_ID
 from exclave.crypto.sign import VERIFIER_BYTES, Verifier
+from exclave.crypto.suite import PUBLIC_KEY_BYTES, SUITE_ID
 from exclave.errors import NotThere, Refused, Tampered
 from exclave.types import EpochId, Instant, RegisterId
 

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from exclave.crypto.open import SEED_BYTES, private_key, public_key_of
-from exclave.crypto.seal import PUBLIC_KEY_BYTES, public_key
+from exclave.crypto.seal import public_key
+from exclave.crypto.suite import PUBLIC_KEY_BYTES
 from exclave.errors import Tampered
 
 MAX_FILE_BYTES = 1 << 20

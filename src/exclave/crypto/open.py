@@ -9,7 +9,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 
-from exclave.crypto.seal import CAPSULE_BYTES, CONTENT_KEY_BYTES, HPKE, UNIT_BYTES
+from exclave.crypto.seal import HPKE
+from exclave.crypto.suite import CAPSULE_BYTES, CONTENT_KEY_BYTES, UNIT_BYTES
 from exclave.errors import Tampered
 from exclave.types import Buffer
 

@@ -17,13 +17,8 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pu
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from exclave.codec import lengths_prefixed
+from exclave.crypto.suite import CONTENT_KEY_BYTES, PUBLIC_KEY_BYTES
 from exclave.types import Buffer
-
-SUITE_ID = 1
-PUBLIC_KEY_BYTES = 1216  # ML-KEM-768 1184, X25519 32
-CAPSULE_BYTES = 1168  # KEM 1120, content key 32, tag 16
-CONTENT_KEY_BYTES = 32
-UNIT_BYTES = 16384
 
 HPKE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _counter = itertools.count()
@@ -57,11 +52,6 @@ def fresh_content_key(boot_id: bytes, content: bytes) -> bytes:
 def capsule(content_key: bytes, raw_public_key: bytes, info: bytes) -> bytes:
     """`content_key` sealed to a recipient, bound to `info`: 1168 bytes."""
     return HPKE.encrypt(content_key, public_key(raw_public_key), info=info)
-
-
-def sealed_size(plain_bytes: int) -> int:
-    """Bytes of the sealed body of `plain_bytes` bytes: salt 24, commitment 32, a tag of 16 per 16 KiB unit."""
-    return 56 + plain_bytes + 16 * (plain_bytes // UNIT_BYTES + 1)
 
 
 def seal_into(plain: Buffer, out: memoryview, key: bytes, context: bytes, scratch: bytearray) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 from exclave import codec, instants
 from exclave.charter.document import Charter
 from exclave.crypto.hashing import sha256
-from exclave.crypto.seal import PUBLIC_KEY_BYTES, public_key
+from exclave.crypto.seal import public_key
+from exclave.crypto.suite import PUBLIC_KEY_BYTES
 from exclave.errors import Refused, Tampered
 from exclave.types import EpochId, Instant, RegisterId
 

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from exclave.codec import lengths_prefixed
-from exclave.crypto.seal import CAPSULE_BYTES, SUITE_ID, sealed_size
+from exclave.crypto.suite import CAPSULE_BYTES, SUITE_ID, sealed_size
 from exclave.errors import Tampered
 from exclave.types import EpochId, RegisterId
 

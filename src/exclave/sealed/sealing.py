@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exclave.crypto import hashing, seal
+from exclave.crypto import hashing, seal, suite
 from exclave.sealed.container import INDEX, Header, body_context, capsule_info
 from exclave.sealed.keys import WriteKeys
 from exclave.types import ObjectId
@@ -37,8 +37,8 @@ class Sealer:
         """
         header = self._header(kind, number, len(plain))
         fixed = header.fixed()
-        if len(self._scratch) < len(plain) + seal.UNIT_BYTES:
-            self._scratch = bytearray(len(plain) + seal.UNIT_BYTES)
+        if len(self._scratch) < len(plain) + suite.UNIT_BYTES:
+            self._scratch = bytearray(len(plain) + suite.UNIT_BYTES)
         if kind == INDEX:
             content_key, capsules = self._keys.index_key, b""
         else:
