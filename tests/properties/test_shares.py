@@ -134,4 +134,5 @@ def test_every_pair_of_five_is_enough_when_two_are_asked():
 
 def test_a_share_is_not_shown():
     share = Share(3, b"\xab" * 32)
-    assert "abab" not in repr(share) and "\\xab" not in repr(share)
+    assert "abab" not in repr(share)
+    assert "\\xab" not in repr(share)

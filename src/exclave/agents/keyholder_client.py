@@ -55,7 +55,11 @@ class KeyholderClient:
         ours, theirs = socket.socketpair()
         ours.settimeout(_PATIENCE_SECONDS)
         with theirs:
-            process = _start(theirs)
+            try:
+                process = _start(theirs)
+            except BaseException:
+                ours.close()
+                raise
         client = cls(process, ours, asked)
         try:
             end = asked.not_after if until is None else min(until, asked.not_after)

@@ -165,13 +165,18 @@ def parse(text: bytes) -> Charter:
     return charter
 
 
-def _check(charter: Charter) -> None:
-    """Rules within one version."""
-    people, threshold = len(charter.custodians), charter.threshold
+def check_threshold(threshold: int, people: int) -> None:
+    """Raises Refused for a threshold with which one person, or two groups that do not meet, could decide."""
     if not (2 <= threshold <= people <= MAX_CUSTODIANS and 2 * threshold > people):
         raise _refused(
             f"{threshold} of {people} custodians: at least 2 and more than half must agree, of at most {MAX_CUSTODIANS}"
         )
+
+
+def _check(charter: Charter) -> None:
+    """Rules within one version."""
+    people = len(charter.custodians)
+    check_threshold(charter.threshold, people)
     if len({one.id for one in charter.custodians}) != people:
         raise _refused("a custodian stands in it twice")
     keys = [

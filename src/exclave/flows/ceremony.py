@@ -66,6 +66,7 @@ def hold(
 ) -> Held:
     """The first ceremony: `people` become custodians with a folder each in `out`. Raises Misconfigured, Refused."""
     _check_names(people)
+    document.check_threshold(threshold, len(people))
     if not registers:
         raise Misconfigured(
             "nothing-to-do",
