@@ -13,7 +13,7 @@ from exclave.cli.words import now
 if TYPE_CHECKING:
     from exclave.config import Config
     from exclave.flows.status import Asked
-    from exclave.flows.verify import Report
+    from exclave.flows.verification import Report
     from exclave.types import Instant
 
 SAFE = "safe to interrupt: nothing is changed"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exclave.cli.demo.home import Content, Sizes
     from exclave.cli.demo.narration import Narrator
 
-REALM = "Kaldova"
+REALM, HOME = "Kaldova", "home"
 THRESHOLD = 3
 REASON = "Home is dark. Start the land register and the Gazette abroad."
 
@@ -69,7 +69,7 @@ class Story:
     def __init__(self, root: Path, teller: Narrator, sizes: Sizes) -> None:
         self.root, self.tell = root, teller
         self.abroad = root / ABROAD
-        self.home = Home(root / "home", sizes, Fiction(seed=2017))
+        self.home = Home(root / HOME, sizes, Fiction(seed=2017))
 
     def run(self) -> dict[str, Any]:
         """The whole story; what it found, as plain values."""
@@ -82,8 +82,8 @@ class Story:
         self.tell.say(f"{size(second)} went to each embassy this time, {size(first)} the first time,")
         self.tell.say(f"for registers of {size(self.home.bytes())}.")
         self.tell.chapter("Is it good? Anyone can check, without any key")
-        self.tell.run("home", "verify")
-        self.tell.run("home", "status")
+        self.tell.run(HOME, "verify")
+        self.tell.run(HOME, "status")
         last, dark = self._destroy()
         self._ask()
         record = self._activate(dark)
@@ -111,18 +111,18 @@ class Story:
     def _found(self) -> None:
         self.tell.chapter("It names three embassies and five custodians. Any three can open, no two can")
         run = self.tell.run
-        run("home", "init", "--realm", REALM, "--copies", "2", quiet=True)
-        run("home", "register", "add", "land", "--conninfo", self.home.conninfo(), quiet=True)
-        run("home", "register", "add", "business", "registers/business.sqlite", quiet=True)
-        run("home", "register", "add", "gazette", "registers/gazette", quiet=True)
+        run(HOME, "init", "--realm", REALM, "--copies", "2", quiet=True)
+        run(HOME, "register", "add", "land", "--conninfo", self.home.conninfo(), quiet=True)
+        run(HOME, "register", "add", "business", "registers/business.sqlite", quiet=True)
+        run(HOME, "register", "add", "gazette", "registers/gazette", quiet=True)
         for name in EMBASSIES:
-            run("home", "embassy", "add", name, f"../embassies/{name}", quiet=name != EMBASSIES[0])
+            run(HOME, "embassy", "add", name, f"../embassies/{name}", quiet=name != EMBASSIES[0])
         people = [word for name in CUSTODIANS for word in ("--custodian", name)]
-        run("home", "ceremony", *people, "--threshold", str(THRESHOLD), "--out", "../custodians")
+        run(HOME, "ceremony", *people, "--threshold", str(THRESHOLD), "--out", "../custodians")
         self.tell.say("Luxembourg is told the realm's id and the names behind its pseudonyms, and no key:")
         self.abroad.mkdir()
         self.abroad.chmod(0o711)
-        realm = load(self.root / "home" / FILE_NAME).realm.id or ""
+        realm = load(self.root / HOME / FILE_NAME).realm.id or ""
         words = (
             "init",
             "--embassy",
@@ -131,7 +131,7 @@ class Story:
             "--realm-id",
             realm,
             "--annex",
-            "../home/charter/annex.json",
+            f"../{HOME}/charter/annex.json",
         )
         run(ABROAD, *words, quiet=True)
         for name in EMBASSIES:
@@ -143,7 +143,7 @@ class Story:
         """Bytes that came to lie in one embassy."""
         self.tell.chapter(title)
         before = stored(self.root)
-        self.tell.run("home", "protect")
+        self.tell.run(HOME, "protect")
         return stored(self.root) - before
 
     def _a_day(self) -> None:
