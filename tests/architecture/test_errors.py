@@ -25,10 +25,12 @@ def test_every_error_is_explained_and_every_explanation_is_of_an_error(modules, 
             used.setdefault(error_id, path)
     explained = explanations(root)
     missing = {error_id: path for error_id, path in used.items() if error_id not in explained}
-    constants = {
-        node.value for tree in modules.values() for node in ast.walk(tree) if isinstance(node, ast.Constant)
+    written = [pattern for tree in modules.values() for pattern in texts(tree)]
+    idle = {
+        error_id: page
+        for error_id, page in explained.items()
+        if not any(pattern.fullmatch(error_id) for pattern in written)
     }
-    idle = {error_id: page for error_id, page in explained.items() if error_id not in constants}
     assert not missing, f"no explanation in src/exclave/explanations/*.toml: {missing}"
     assert not idle, f"explained, but nothing in src uses it: {idle}"
 
@@ -81,6 +83,21 @@ def error_ids(tree: ast.Module) -> Iterator[str]:
             for word in node.keywords:
                 if name and word.arg == name:
                     yield from _constants(word.value)
+
+
+def texts(tree: ast.Module) -> Iterator[re.Pattern[str]]:
+    """What may be an id: every text, and every text with something put in, such as `no-such-{what}`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [
+                re.escape(part.value) if isinstance(part, ast.Constant) else "[a-z]+" for part in node.values
+            ]
+            if SPELLING.fullmatch("".join(parts).replace("[a-z]+", "x")):
+                yield re.compile("".join(parts))
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and SPELLING.fullmatch(node.value)
+        ):
+            yield re.compile(re.escape(node.value))
 
 
 def _first_argument(node: ast.AST) -> ast.expr | None:
