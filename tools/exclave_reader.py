@@ -921,8 +921,9 @@ class Rebuild:
 
     def _write(self) -> None:
         plan = self._plan()
+        total = len(plan)
         for step, name in enumerate(sorted(plan)):
-            self._say(f"pack {step + 1} of {len(plan)}")
+            self._say(f"pack {step + 1} of {total}")
             slots, flat = self._snapshot.pack(name), plan.pop(name)
             for slot, count, index, at in sorted(zip(*(flat[n::4] for n in range(4)), strict=True)):
                 self._piece(slots, (slot, count), index, at)
