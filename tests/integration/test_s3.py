@@ -8,13 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from exclave.embassies.copy import catch_up
+from exclave.embassies.embassy import Embassy
+from exclave.embassies.fanout import Fanout
+from exclave.embassies.inspect import Known, history
 from exclave.errors import Misconfigured, Unreachable
+from exclave.flows.verify import verify
 from exclave.stores.base import Guarantee, Store
+from exclave.stores.memory import MemoryStore
 from exclave.stores.object_store import ObjectStore
 from exclave.stores.probe import probe
 from exclave.stores.retrying import Retrying
+from exclave.testing.sealed_world import SealedWorld
 from exclave.testing.seaweed import Seaweed
 from exclave.testing.store_suite import StoreSuite
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="session")
@@ -139,3 +148,41 @@ def test_a_server_killed_in_mid_put_loses_nothing_and_shows_nothing_half(tmp_pat
         for name in listed:
             assert later.get(name, limit=len(data)) == data
         later.put(f"o/{len(held):04}", data)
+
+
+def test_a_site_in_a_bucket_falls_behind_catches_up_and_verifies(tmp_path: Path) -> None:
+    made = SealedWorld()
+    with Seaweed(tmp_path) as site:
+        site.bucket("behind")
+        near, far = MemoryStore(), bucket(site, "s3://behind", request_seconds=5)
+        embassies = [Embassy("near", near), Embassy("far", far)]
+        for dark in (False, True):
+            if dark:
+                site.kill()
+            snapshot = list(made.snapshot(packs=3, plain_bytes=1 << 20).items())
+            with Fanout(embassies, copies=1) as fanout:
+                for path, data in snapshot[:-1]:
+                    fanout.put(path, data, None)
+                held = fanout.publish(*snapshot[-1])
+            assert held == ({"near"} if dark else {"near", "far"})
+        site.start()
+        found = history(embassies, made.register, made.signer.verifier)
+        assert found.heads == {"near": 2, "far": 1}
+        copied = catch_up(embassies[1], embassies[:1], made.register, found, lambda _objects, _done: None)
+        assert (copied.objects, copied.head) == (6, 2)
+        report = verify(embassies, [(made.register, made.signer.verifier)], told=Quiet())
+        assert report.verdict == "good"
+        assert report.embassies[0].read_bytes == report.embassies[1].read_bytes
+        known = Known(1, 1, found.hash_of(1) or "")
+        assert history(embassies, made.register, made.signer.verifier, known=known).heads == {
+            "near": 2,
+            "far": 2,
+        }
+
+
+class Quiet:
+    def phase(self, what: str, total: int = 0) -> None:
+        pass
+
+    def told(self, files: int, done: int) -> None:
+        pass

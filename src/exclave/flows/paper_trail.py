@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from exclave.charter import history as charters
 from exclave.charter.document import Charter
@@ -14,7 +15,7 @@ Fault = tuple[str, str, str]
 """Path, id, why."""
 
 
-def faults(notes: Mapping[str, bytes], realm: str | None, needed: Set[str]) -> Iterator[Fault]:
+def faults(notes: Mapping[str, bytes], realm: str | None, needed: AbstractSet[str]) -> Iterator[Fault]:
     """What is wrong with the papers in `notes` (path -> stored bytes).
 
     `realm` is the realm's id (hex), `needed` the hashes of charters that commits here were made under.

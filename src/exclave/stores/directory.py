@@ -12,7 +12,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -98,6 +98,7 @@ class DirectoryStore:
 
     def strangers(self) -> Iterator[str]:
         """What lies here and can be no object: links, devices, names outside the alphabet (paths, printable)."""
+        os.close(self._open_root())
         with _told(f"{self._root} cannot be listed"):
             for where, folders, files in os.walk(self._root, onerror=_raise):
                 at = os.path.relpath(where, self._root)
@@ -179,7 +180,7 @@ class DirectoryStore:
                 raise refusals.conflict(name)
             for start in range(0, size, _COMPARE_BYTES):
                 piece = view[start : start + _COMPARE_BYTES]
-                if _read(file, start, len(piece), name) != piece:
+                if memoryview(_read(file, start, len(piece), name)) != piece:
                     raise refusals.conflict(name)
             os.fsync(file)
             return True
@@ -187,7 +188,7 @@ class DirectoryStore:
             os.close(file)
 
     @contextmanager
-    def _reading(self, name: str) -> Iterator[tuple[int, int]]:
+    def _reading(self, name: str) -> Generator[tuple[int, int]]:
         """Descriptor and size of an object."""
         *folders, last = naming.parts(name)
         with _told(f"{name} cannot be read"):
@@ -287,7 +288,7 @@ def _walk(here: int, inside: str, after: str) -> Iterator[Listed]:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _told(what: str) -> Generator[None]:
     """What the operating system says, in our words."""
     try:
         yield

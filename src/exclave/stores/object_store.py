@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +31,7 @@ from exclave.stores.s3_requests import S3Requests
 from exclave.types import Buffer
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ClientConfig, RetryConfig, S3Credential
 
 _COMPARE_BYTES = 4 << 20
@@ -177,7 +178,10 @@ class ObjectStore:
         earlier = after.rstrip("/")[:-1]
         offset = earlier if prefix and earlier.startswith(prefix) else None
         with self._told(f"{self._where} cannot be listed"):
-            for batch in obstore.list(self._store, prefix or None, offset=offset, chunk_size=1000):
+            batches: Iterable[Sequence[ObjectMeta]] = obstore.list(  # pyright: ignore[reportUnknownMemberType] -- Arrow
+                self._store, prefix or None, offset=offset, chunk_size=1000
+            )
+            for batch in batches:
                 for found in batch:
                     path = found["path"]
                     if path.startswith(prefix) and path > after:
@@ -195,13 +199,13 @@ class ObjectStore:
         if self.size(name) != len(view):
             return False
         return all(
-            self.get_range(name, at, len(piece)) == piece
+            memoryview(self.get_range(name, at, len(piece))) == piece
             for at in range(0, len(view), _COMPARE_BYTES)
             for piece in (view[at : at + _COMPARE_BYTES],)
         )
 
     @contextmanager
-    def _told(self, what: str, name: str = "") -> Iterator[None]:
+    def _told(self, what: str, name: str = "") -> Generator[None]:
         """Foreign exceptions in our words. Not chained: their text may hold an address with a token."""
         try:
             yield

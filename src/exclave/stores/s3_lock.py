@@ -51,7 +51,7 @@ class S3Lock:
         soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + _SHORTENED_SECONDS))
         one = {"versionId": version}
         lock = {"retention": "", **one}
-        tries = [
+        tries: list[tuple[str, str, dict[str, str], dict[str, str], bytes]] = [
             ("shortened the lock", "PUT", lock, {}, _retention("COMPLIANCE", soon)),
             ("weakened the lock", "PUT", lock, _BYPASS, _retention("GOVERNANCE", f"{until}Z")),
             ("shortened the lock past governance", "PUT", lock, _BYPASS, _retention("COMPLIANCE", soon)),

@@ -85,7 +85,9 @@ class SealedWorld:
                 store.put(path, data)
 
 
-def world(lengths: Sequence[int]) -> tuple[SealedWorld, list[Embassy], list[Troubled], list[dict[str, bytes]]]:
+def world(
+    lengths: Sequence[int],
+) -> tuple[SealedWorld, list[Embassy], list[Troubled], list[dict[str, bytes]]]:
     """Embassies `site0`, `site1`... that hold that many snapshots each of one register; and the snapshots."""
     made = SealedWorld()
     snapshots = [made.snapshot() for _ in range(max(lengths))]
