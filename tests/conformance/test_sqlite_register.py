@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from exclave.registers.sqlite import standing
 from exclave.registers.sqlite.register import SqliteRegister
 from exclave.testing.register_suite import RegisterSuite, Subject
 
@@ -17,7 +18,8 @@ from exclave.testing.register_suite import RegisterSuite, Subject
 )
 class TestSqliteRegister(RegisterSuite):
     @pytest.fixture
-    def subject(self, tmp_path: Path, mode: str, page_bytes: int) -> Subject:
+    def subject(self, tmp_path: Path, monkeypatch, mode: str, page_bytes: int) -> Subject:
+        monkeypatch.setattr(standing, "SETTLED_NS", 200_000_000)  # not two seconds, to be quick
         folder = tmp_path / "home"
         folder.mkdir()
         path = folder / "business.db"
@@ -45,7 +47,7 @@ class TestSqliteRegister(RegisterSuite):
             register=SqliteRegister(path, temporary=tmp_path / "temporary"),
             content=content,
             change=change,
-            quiet_seconds=2.1,
+            quiet_seconds=0.25,
         )
         application.close()
         assert not list((tmp_path / "temporary").glob("*")), "a temporary copy was left"

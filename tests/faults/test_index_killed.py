@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exclave import index_files
 from exclave.index_files import ChunkIndex
 
 _WRITER = """
@@ -34,7 +36,8 @@ while True:
 def _kill_once(folder: Path, turn: int, after: float) -> tuple[int, int]:
     """Turns that were certainly committed, and that had begun to be, when the writer was killed."""
     command = [sys.executable, "-c", _WRITER, str(folder), str(turn)]
-    writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(index_files.__file__).parents[1])}
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert writer.stdout is not None
     writer.stdout.readline()  # it runs
     try:

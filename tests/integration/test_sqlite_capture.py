@@ -168,7 +168,9 @@ def test_a_killed_capture_leaves_nothing_for_long(tmp_path: Path) -> None:
         "with copying.temporary_folder(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'copy').write_bytes(bytes(1000))\n    os.kill(os.getpid(), 9)\n"
     )
-    subprocess.run([sys.executable, "-c", killed, str(copies)], check=False)
+    source = str(Path(copying.__file__).parents[3])
+    environment = os.environ | {"PYTHONPATH": source}
+    subprocess.run([sys.executable, "-c", killed, str(copies)], check=False, env=environment)
     (left,) = copies.iterdir()
     os.utime(left, (0, 0))
     with copying.temporary_folder(copies) as mine, copying.temporary_folder(copies) as another:
