@@ -251,6 +251,23 @@ def test_a_short_last_segment_loses_nothing(folder):
         assert asked(service.address, "SELECT count(*) FROM t") == [(1000,)]
 
 
+def test_a_damaged_index_is_found():
+    """An index whose order its function no longer has is what a changed collation leaves behind."""
+    with cluster(17) as home:
+        home.run(
+            "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g",
+            "CREATE INDEX broken ON t (g)",
+            "UPDATE pg_index SET indoption = '1' WHERE indexrelid = 'broken'::regclass",
+        )
+        findings = after_start(home.conninfo, {})
+        assert [finding.level for finding in findings if finding.id == "index-damaged"] == ["fail"]
+        assert "broken" in str(findings)
+
+
+def test_a_server_that_is_gone_is_a_finding():
+    assert [finding.id for finding in after_start("host=/nowhere/at/all", {})] == ["cluster-unanswering"]
+
+
 def _wait(ready, seconds=60):
     deadline = time.monotonic() + seconds
     while not ready():

@@ -146,6 +146,27 @@ def test_a_broken_cluster_says_the_end_of_its_log(folder):
     assert base.services(folder / "run") == []
 
 
+def test_a_start_that_is_given_up_leaves_nothing_running(folder):
+    place = folder / "data"
+    initdb(place, 17)
+    (place / "standby.signal").touch()  # it will never be writable
+    accounts.hand_over(accounts.unprivileged(), place)
+    with pytest.raises(Misconfigured, match="not ready"):
+        PostgresRuntime(folder / "run", start_seconds=2).start("land", place)
+    assert not (place / "postmaster.pid").exists()
+    assert base.services(folder / "run") == []
+
+
+def test_a_superuser_of_another_name_is_said(folder):
+    place = folder / "data"
+    initdb(place, 17)
+    with (place / "postgresql.conf").open("a") as stream:
+        stream.write("exclave.superuser = 'boss'\n")
+    with pytest.raises(Misconfigured, match="does not let boss in"):
+        PostgresRuntime(folder / "run", start_seconds=60).start("land", place)
+    assert not (place / "postmaster.pid").exists()
+
+
 def test_a_folder_that_is_no_cluster(folder):
     with pytest.raises(Misconfigured) as caught:
         PostgresRuntime(folder / "run").start("land", folder)
