@@ -64,6 +64,17 @@ def test_other_spellings_of_the_header_are_refused(old, new):
         age.decrypt(data.replace(old, new, 1), SEED)
 
 
+def test_base64_has_one_spelling():
+    """The last letter of 32 bytes carries two unused bits; a lenient reader takes four spellings of one file."""
+    data = bytearray(age.encrypt(b"x", [PUBLIC]))
+    last = data.index(b"\n", data.index(b"\n---") + 1) - 1
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    data[last] = alphabet[alphabet.index(data[last]) ^ 1]
+    with pytest.raises(Tampered, match="age file") as caught:
+        age.decrypt(bytes(data), SEED)
+    assert "spelling" in caught.value.why
+
+
 def test_a_foreign_recipient_beside_ours_is_skipped_but_protected_by_the_mac():
     data = age.encrypt(b"x", [PUBLIC])
     with pytest.raises(Tampered, match="header was altered"):
