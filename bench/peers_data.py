@@ -47,22 +47,35 @@ class DataSet:
         return read["changed"], read["added"], read["removed"]
 
     def reset(self) -> None:
-        """Make `live` the first state."""
+        """Make `live` the first state. Quick when it is."""
         if not self.live.exists():
             subprocess.run(["cp", "-a", "--reflink=auto", self.before, self.live], check=True)
+        elif self._state() == "first":
+            return
         changed, added, removed = self.lists()
+        self._say("between")
         for path in added:
             (self.live / path).unlink(missing_ok=True)
         for path in changed + removed:
             _rewrite(self.before / path, self.live / path)
+        self._say("first")
 
     def change(self) -> None:
         """Make `live` the second state."""
         changed, added, removed = self.lists()
+        self._say("between")
         for path in changed + added:
             _rewrite(self.root / "after" / path, self.live / path)
         for path in removed:
             (self.live / path).unlink()
+        self._say("second")
+
+    def _state(self) -> str:
+        noted = self.root / "state"
+        return noted.read_text() if noted.exists() else ""
+
+    def _say(self, state: str) -> None:
+        (self.root / "state").write_text(state)
 
 
 def _rewrite(source: Path, target: Path) -> None:
