@@ -136,14 +136,18 @@ def embassy_findings(row: EmbassyConfig) -> list[Finding]:
     from exclave.stores.base import Guarantee
 
     seen = probe(row)
-    found: list[Finding] = []
-    for guarantee in Guarantee:
-        if guarantee in seen.kept:
-            found.append(Finding(f"store-{guarantee}", "ok", f"{guarantee}: seen"))
-        else:
-            level = "warn" if guarantee is Guarantee.LOCKED else "fail"
-            text = f"not {guarantee}: {seen.broken.get(guarantee, 'unknown')}"
-            found.append(Finding(f"store-{guarantee}", level, text, "exclave embassy list --probe"))
+    found = (
+        [Finding("store-seen", "ok", f"seen to guarantee {', '.join(sorted(seen.kept))}")]
+        if seen.kept
+        else []
+    )
+    for guarantee, why in sorted(seen.broken.items()):
+        level = "warn" if guarantee is Guarantee.LOCKED else "fail"
+        found.append(
+            Finding(
+                f"store-not-{guarantee}", level, f"not {guarantee}: {why}", "exclave embassy list --probe"
+            )
+        )
     return found
 
 

@@ -97,6 +97,6 @@ def _embassy(config: Config, name: str | None) -> str:
     raise Misconfigured(
         "embassy-unsaid",
         "It is not said which embassy asks",
-        why="the settings name several, and the custodians decide by it",
+        why="the settings name none or several, and the custodians decide by it",
         hint="the same with --embassy NAME",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exclave.cli.opening import approved_request, opened
+from exclave.cli.opening import approved_request, beside, opened
 from exclave.cli.options import Call, standard
 from exclave.cli.progress import size
 from exclave.cli.words import clock
@@ -34,12 +34,28 @@ SAFE = "safe to interrupt: nothing is overwritten; give an empty folder and run 
     help="An empty or new folder.",
 )
 @approved_request
+@click.option("--dry-run", is_flag=True, help="Say what would be restored from which request; open nothing.")
 @standard
 def command(
-    call: Call, register: str, path: str, place: Path, request: Path, approvals: tuple[Path, ...]
+    call: Call,
+    register: str,
+    path: str,
+    place: Path,
+    request: Path,
+    approvals: tuple[Path, ...],
+    dry_run: bool,
 ) -> int:
     """Restore REGISTER into a folder, or only PATH (a file or folder inside it). Proven equal to what was sealed."""
     config = call.config()
+    if dry_run:
+        answers = [path.name for path in approvals or beside(request)]
+        call.out.line(
+            f"would restore {path or 'all'} of {register} into {place}, by {request}, {len(answers)} answers"
+        )
+        call.out.document(
+            dry_run=True, register=register, path=path or None, place=str(place), answers=answers
+        )
+        return 0
     with opened(config, request, approvals) as ready, call.out.progress(safe=SAFE) as board:
         task = board.task(register)
         restored = _run(call, ready, _wanted(ready, register), path, place.absolute(), task)

@@ -1,0 +1,222 @@
+"""The verbs over a small realm: what they say, what they change, and the shape of their documents."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from exclave.cli import protect
+from exclave.cli.main import run
+
+
+def approve(say: Callable[..., dict[str, Any]], home: Path, *people: str) -> None:
+    for name in people:
+        say(home, "approve", "request.exclave", "--as", str(home.parent / "people" / name), "--yes")
+
+
+def test_protect_says_what_it_did(realm, say):
+    document = say(realm, "protect")
+    assert document["schema"] == "exclave/protect/1"
+    assert document["failed"] == []
+    assert {row["register"] for row in document["snapshots"]} == {"papers", "ledger"}
+    papers = next(row for row in document["snapshots"] if row["register"] == "papers")
+    assert set(papers) == {
+        "register", "sequence", "consistent_at", "position", "holders", "behind", "files", "bytes", "new_bytes",
+        "stored_bytes", "full", "gaps",
+    }  # fmt: skip
+    assert papers["sequence"] == 1
+    assert papers["holders"] == ["a", "b", "c"]
+    assert papers["full"] is True
+    again = say(realm, "protect", "papers")["snapshots"]
+    assert [(row["register"], row["sequence"], row["new_bytes"]) for row in again] == [("papers", 2, 0)]
+
+
+def test_a_rehearsal_writes_nothing(realm, say):
+    before = sorted(realm.parent.rglob("*"))
+    document = say(realm, "protect", "--dry-run")
+    assert document["dry_run"] is True
+    assert sorted(realm.parent.rglob("*")) == before
+
+
+def test_one_register_that_fails_does_not_stop_the_other(realm, say):
+    shutil.rmtree(realm / "papers")
+    document = say(realm, "protect", expect=8)
+    assert [row["register"] for row in document["snapshots"]] == ["ledger"]
+    assert [row["register"] for row in document["failed"]] == ["papers"]
+
+
+def test_status_is_green_only_with_fresh_proof(realm, say):
+    assert say(realm, "status", expect=1)["verdict"] == "unprotected"
+    say(realm, "protect")
+    unproven = say(realm, "status", expect=3)
+    assert unproven["verdict"] == "unproven"
+    assert "never proven" in unproven["sentence"]
+    assert say(realm, "verify")["verdict"] == "good"
+    green = say(realm, "status")
+    assert green["verdict"] == "protected"
+    assert green["sentence"].startswith("Every register can be restored to ")
+    assert "from 3 of 3 embassies; last proven " in green["sentence"]
+    row = green["registers"][0]
+    assert set(row) == {
+        "register",
+        "state",
+        "snapshot",
+        "restores_to",
+        "holders",
+        "behind",
+        "gaps",
+        "why",
+        "proven",
+    }
+
+
+def test_status_with_old_proof_is_not_green(realm, say):
+    say(realm, "protect")
+    say(realm, "verify")
+    for note in (realm / "state" / "proofs").iterdir():
+        rows = json.loads(note.read_text())
+        for row in rows.values():
+            row["at"] = "2020-01-01T00:00:00.000000000Z"
+        note.write_text(json.dumps(rows))
+    assert say(realm, "status", expect=3)["verdict"] == "unproven"
+
+
+def test_status_tells_a_thin_register_a_rollback_and_the_unknown(realm, say, tmp_path):
+    say(realm, "protect")
+    say(realm, "verify")
+    abroad = tmp_path / "abroad"
+    for name in "ab":
+        shutil.rmtree(abroad / name / "r")
+    assert say(realm, "status", expect=3)["verdict"] == "thin"
+    shutil.rmtree(abroad / "c" / "r")
+    assert say(realm, "status", expect=7)["verdict"] == "rolled back"
+    for name in "abc":
+        shutil.rmtree(abroad / name)
+    unknown = say(realm, "status", expect=8)
+    assert unknown["verdict"] == "unknown"
+    assert "not a good state" in unknown["sentence"]
+
+
+def test_damage_is_named_and_makes_status_red(realm, say, tmp_path):
+    say(realm, "protect")
+    pack = next((tmp_path / "abroad" / "b" / "r").rglob("pack/*/*"))
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    found = say(realm, "verify", expect=7)
+    assert found["verdict"] == "bad"
+    assert [(row["embassy"], Path(row["path"]).name) for row in found["problems"]] == [("b", pack.name)]
+    assert say(realm, "status", expect=7)["verdict"] == "damaged"
+
+
+def test_a_sample_never_says_that_all_is_good(realm, say):
+    say(realm, "protect")
+    assert say(realm, "verify", "--sample", "0.1")["verdict"] == "unknown"
+
+
+def test_where_and_snapshots(realm, say):
+    say(realm, "protect")
+    say(realm, "protect")
+    document = say(realm, "where", "ledger")
+    assert document["newest"] == 2
+    assert {(row["embassy"], row["snapshot"], row["immutable"]) for row in document["copies"]} == {
+        ("a", 2, False), ("b", 2, False), ("c", 2, False),
+    }  # fmt: skip
+    rows = say(realm, "snapshots", "ledger")["snapshots"]
+    assert [(row["snapshot"], row["full"]) for row in rows] == [(1, True), (2, False)]
+
+
+def test_restore_needs_the_quorum_and_gives_back_what_was(realm, say, tmp_path):
+    say(realm, "protect")
+    with closing(sqlite3.connect(realm / "ledger.db")) as ledger, ledger:
+        ledger.execute("delete from entry")
+    say(realm, "request", "papers", "ledger", "--embassy", "a", "--reason", "a mistake")
+    approve(say, realm, "x")
+    refused = say(realm, "restore", "ledger", "--to", str(tmp_path / "out"), expect=5)
+    assert refused["id"] == "quorum-missing"
+    approve(say, realm, "y")
+    assert say(realm, "restore", "ledger", "--to", str(tmp_path / "out"), "--dry-run")["answers"]
+    assert not (tmp_path / "out").exists()
+    document = say(realm, "restore", "ledger", "--to", str(tmp_path / "out"))
+    assert document["kind"] == "sqlite"
+    with closing(sqlite3.connect(tmp_path / "out" / "ledger.db")) as ledger:
+        assert ledger.execute("select count(*) from entry").fetchone() == (500,)
+    say(realm, "restore", "papers", "deep/two.bin", "--to", str(tmp_path / "part"))
+    (found,) = [path for path in (tmp_path / "part").rglob("*") if path.is_file()]
+    assert found.read_bytes() == (realm / "papers" / "deep" / "two.bin").read_bytes()
+    missing = say(realm, "restore", "papers", "three", "--to", str(tmp_path / "none"), expect=1)
+    assert missing["id"] == "path-not-in-snapshot"
+
+
+def test_restore_refuses_what_was_not_asked_for(realm, say, tmp_path):
+    say(realm, "protect")
+    say(realm, "request", "papers", "--embassy", "a", "--reason", "a mistake")
+    approve(say, realm, "x", "z")
+    assert say(realm, "restore", "ledger", "--to", str(tmp_path / "out"), expect=4)["id"] == "not-in-request"
+
+
+def test_a_request_is_only_good_where_it_was_made(realm, say, tmp_path):
+    say(realm, "protect")
+    say(realm, "request", "papers", "--embassy", "a", "--reason", "a mistake")
+    shutil.rmtree(realm / "state" / "sessions")
+    assert say(realm, "restore", "papers", "--to", str(tmp_path / "o"), expect=2)["id"] == "request-not-ours"
+
+
+def test_doctor_names_causes_and_next_commands(realm, say):
+    (realm / "keys" / "writer.seed").chmod(0o644)
+    shutil.rmtree(realm / "papers")
+    findings = say(realm, "doctor", expect=1)["findings"]
+    assert all(set(row) == {"subject", "id", "level", "text", "next"} for row in findings)
+    failed = {row["subject"]: row for row in findings if row["level"] == "fail"}
+    assert failed["secrets"]["id"] == "secret-exposed"
+    assert failed["secrets"]["next"].startswith("chmod 600 ")
+    assert "register papers" in failed
+    assert not [row for row in failed.values() if not row["next"]]
+
+
+def test_a_secret_that_others_may_read_is_refused(realm, say):
+    (realm / "keys" / "writer.seed").chmod(0o640)
+    document = say(realm, "protect", expect=2)
+    assert {row["id"] for row in document["failed"]} == {"secret-exposed"}
+
+
+def test_an_embassy_that_is_gone_is_told_and_does_not_hold_up_the_others(realm, say, tmp_path):
+    shutil.rmtree(tmp_path / "abroad" / "c")
+    document = say(realm, "protect", "papers")
+    (row,) = document["snapshots"]
+    assert row["holders"] == ["a", "b"]
+    assert list(row["behind"]) == ["c"]
+
+
+def test_watch_goes_round_until_it_is_stopped(realm, monkeypatch):
+    monkeypatch.chdir(realm)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(protect.time, "sleep", sleep)
+    assert run(["protect", "papers", "--watch", "1h"]) == 130
+    assert all(3500 < pause <= 3600 for pause in pauses)
+
+
+def test_every_list_has_its_shape(realm, say):
+    registers: list[dict[str, Any]] = say(realm, "register", "list")["registers"]
+    assert {row["name"] for row in registers} == {"papers", "ledger"}
+    embassies = say(realm, "embassy", "list")["embassies"]
+    assert [row["kept"] for row in embassies] == [["create-only", "listing", "ranges"]] * 3
+    assert say(realm, "embassy", "list", "--probe")["embassies"][0]["immutable"] is False
+    shown = say(realm, "register", "show", "papers")
+    assert shown["size_bytes"] > 300_000
+    assert say(realm, "config", "show", "--effective")["effective"]["home.copies"] == 2
+    assert say(realm, "config", "check")["ok"] is True
+    assert say(realm, "version")["exclave"]
+    assert "quorum-missing" in say(realm, "explain")["topics"]
