@@ -54,6 +54,7 @@ def _looks(config: Config) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
 
     yield "secrets", partial(_secrets, config)
     yield "papers", partial(_papers, config)
+    yield "copies", partial(_copies, config)
     yield "state folder", partial(_room, config.state)
     for row in config.registers:
         yield f"register {row.name}", partial(_register, config, row.name)
@@ -97,6 +98,19 @@ def _papers(config: Config) -> list[Finding]:
             text = f"register {row.name} is in the settings but not in the charter, so it is not protected"
             found.append(Finding("register-uncovered", "fail", text, "exclave ceremony --help"))
     return found
+
+
+def _copies(config: Config) -> list[Finding]:
+    from exclave.registers.base import Finding
+
+    wanted, there = config.home.copies if config.home else 1, len(config.embassies)
+    if there < wanted:
+        text = f"{wanted} copies are asked for, but there are {there} embassies: no snapshot can ever count"
+        return [Finding("copies-impossible", "fail", text, "exclave embassy add --help")]
+    if there == wanted and there > 0 and config.home is not None:
+        text = f"every one of {there} embassies must answer for a snapshot to count"
+        return [Finding("copies-no-spare", "warn", text, "exclave embassy add --help")]
+    return [Finding("copies-possible", "ok", f"{wanted} of {there} embassies must hold a snapshot")]
 
 
 def _room(folder: Path) -> list[Finding]:

@@ -10,6 +10,7 @@ import click
 
 from exclave.cli.configfile import add as write
 from exclave.cli.options import Call, standard
+from exclave.cli.progress import size
 from exclave.config import REGISTER_KINDS, RegisterConfig
 from exclave.errors import Misconfigured
 
@@ -88,17 +89,17 @@ def show(call: Call, name: str) -> None:
 
     row = call.config().register(name)
     source = wiring.register(call.config(), name)
-    findings = source.doctor()
+    findings, count = source.doctor(), source.size_hint()
     for key, value in _fields(row).items():
         call.out.line(f"{key + ':':<15} {value}")
-    call.out.line(f"{'size:':<15} about {source.size_hint()} bytes")
+    call.out.line(f"{'size:':<15} {f'about {size(count)}' if count else 'unknown'}")
     for finding in findings:
         call.out.line(
             f"{finding.level:<5} {finding.text}" + (f"  Next: {finding.hint}" if finding.hint else "")
         )
     call.out.document(
         register=_fields(row),
-        size_bytes=source.size_hint(),
+        size_bytes=count or None,
         findings=[{"id": f.id, "level": f.level, "text": f.text, "next": f.hint} for f in findings],
     )
 

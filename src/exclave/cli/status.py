@@ -17,6 +17,7 @@ from exclave.flows.status import Standing, Verdict
 
 FRESH_SECONDS = 7 * 86_400
 _COLOURS = {"protected": "green", "unproven": "yellow", "thin": "yellow", "unknown": "magenta"}
+_ORDER = ["protected", "unproven", "thin", "unknown", "unprotected", "damaged", "rolled back"]
 _EXIT = {"protected": 0, "unproven": 3, "thin": 3, "unprotected": 1, "rolled back": 7, "unknown": 8}
 
 
@@ -69,12 +70,12 @@ def command(call: Call) -> int:
     embassies = wiring.embassies(config, patience_seconds=2.0)
     copies = config.home.copies if config.home else 1
     with ThreadPoolExecutor(4, "status") as pool:
-        standings = pool.map(lambda one: look(one, embassies, copies=copies), asked)
+        looks = [pool.submit(look, one, embassies, copies=copies) for one in asked]
         rows = [
-            Row(standing, proven.load(config.state, one.register))
-            for one, standing in zip(asked, standings, strict=True)
+            Row(standing.result(), proven.load(config.state, one.register))
+            for one, standing in zip(asked, looks, strict=True)
         ]
-    worst = max((row.word() for row in rows), key=lambda word: list(_ORDER).index(word))
+    worst = max((row.word() for row in rows), key=_ORDER.index)
     sentence = _sentence(rows, worst, len(embassies))
     if not call.out.as_json:
         click.secho(sentence, fg=_COLOURS.get(worst, "red"), bold=True, color=sys.stdout.isatty() or None)
@@ -88,9 +89,6 @@ def command(call: Call) -> int:
             call.out.line(f"{row.standing.name}: {name} {why}")
     call.out.document(verdict=worst, sentence=sentence, registers=[_fields(row) for row in rows])
     return _EXIT.get(worst, 7)
-
-
-_ORDER = ("protected", "unproven", "thin", "unknown", "unprotected", "damaged", "rolled back")
 
 
 def _sentence(rows: list[Row], worst: str, embassies: int) -> str:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from rich.console import Console
 
 from exclave.errors import Misconfigured
 
@@ -21,35 +21,31 @@ class Narrator:
     """In colour on a terminal, plain elsewhere; `aside` tells it on standard error. Commands are real."""
 
     def __init__(self, root: Path, *, aside: bool) -> None:
-        self.root, self._aside = root, aside
+        self.root = root
         self.began = time.monotonic()
+        self._console = Console(stderr=aside, highlight=False, soft_wrap=True, markup=False, emoji=False)
         same = os.pathsep.join(filter(None, sys.path))  # the commands are of the version that tells the story
         self._environment = os.environ | {"PYTHONPATH": same, "PYTHONUNBUFFERED": "1"}
         self._environment.pop("EXCLAVE_CONFIG", None)
 
     def chapter(self, title: str) -> None:
         """A new act of the story, with the seconds since its beginning."""
-        at = f"{time.monotonic() - self.began:4.0f} s"
-        click.echo(err=self._aside)
-        click.secho(f"{at}  {title}", bold=True, fg="cyan", err=self._aside)
+        self._console.print(f"\n{time.monotonic() - self.began:4.0f} s  {title}", style="bold cyan")
 
     def say(self, text: str) -> None:
         """A remark."""
-        for line in text.splitlines():
-            click.echo(f"        {line}", err=self._aside)
+        self._console.print(f"        {text}")
 
     def good(self, text: str) -> None:
         """Something was checked and is as it must be."""
-        click.secho(f"     ok {text}", fg="green", err=self._aside)
+        self._console.print(f"     ok {text}", style="green")
 
     def run(self, folder: str, *words: str, expect: int = 0, quiet: bool = False) -> str:
         """Run `exclave WORDS` in a folder of the demonstration; its standard output. Raises for another exit code.
 
         `quiet` shows the command only.
         """
-        click.secho(
-            f"  {folder}$ exclave {' '.join(_shown(word) for word in words)}", fg="yellow", err=self._aside
-        )
+        self._console.print(f"  {folder}$ exclave {' '.join(map(_shown, words))}", style="yellow")
         done = subprocess.run(
             [sys.executable, "-m", "exclave", *words],
             cwd=self.root / folder,
@@ -62,9 +58,9 @@ class Narrator:
         )
         if not quiet or done.returncode != expect:
             for line in done.stdout.splitlines():
-                click.echo(f"    {line}", err=self._aside)
+                self._console.print(f"    {line}")
         if expect:
-            click.echo(f"    (exit code {done.returncode})", err=self._aside)
+            self._console.print(f"    (exit code {done.returncode})", style="bold")
         if done.returncode != expect:
             raise Misconfigured(
                 "demo-failed",
@@ -79,7 +75,7 @@ class Narrator:
         widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
         for at, row in enumerate(rows):
             text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            click.secho(f"        {text}", bold=at == 0, err=self._aside)
+            self._console.print(f"        {text}", style="bold" if at == 0 else None)
 
 
 def _shown(word: str) -> str:

@@ -39,7 +39,7 @@ REASON = "Home is dark. Start the land register and the Gazette abroad."
     help="Where it happens.",
 )
 @click.option("--clean", is_flag=True, help="Stop and remove everything that the demonstration made.")
-@click.option("--small", is_flag=True, help="A hundredth of the data, for a quick look.")
+@click.option("--small", is_flag=True, help="A hundredth of the data.")
 @standard
 def command(call: Call, folder: Path, clean: bool, small: bool) -> None:
     """Protect three registers of a fictional state, destroy its home, and start them abroad with a quorum.
