@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from exclave.crypto import sign
 from exclave.embassies import inspect
 from exclave.embassies.embassy import Embassy
 from exclave.embassies.fetch import Fetcher
+from exclave.errors import NotThere
 from exclave.flows import protect as protecting
 from exclave.flows import restore as restoring
 from exclave.flows.protect import Home, Protected
@@ -109,14 +110,14 @@ class World:
         only: bytes = b"",
         embassies: Sequence[Embassy] | None = None,
         rebuilder: Rebuilder | None = None,
-        choose: Callable[[list[Commit]], Commit] | None = None,
     ) -> Restored:
-        """A snapshot (the newest, unless `sequence` or `choose` says another) into `place`."""
+        """A snapshot (the newest, unless `sequence` says another) into `place`."""
         sites = self.embassies if embassies is None else embassies
-        commits = self.commits(sites)
-        commit = choose(commits) if choose else commits[-1 if sequence is None else sequence - 1]
+        commits = [one for one in self.commits(sites) if sequence in (None, one.sequence)]
+        if not commits:
+            raise NotThere("no-such-snapshot", f"No embassy shows snapshot {sequence}")
         return restoring.restore(
-            commit,
+            commits[-1],
             fetcher=Fetcher(sites),
             opener=SeedOpener(self.seed),
             place=place,
