@@ -275,6 +275,17 @@ def test_a_request_waits_for_nobody_after_its_deadline(home):
     )
 
 
+def test_the_secret_of_a_request_that_is_over_is_removed(home):
+    ceremony(home)
+    home.run("request", "gazette", "--reason", "quick", "--valid", "1s", "--out", "quick")
+    first = seed_file(home.config().state, read(home.folder / "quick"))
+    assert first.exists()
+    time.sleep(1.1)
+    home.run("request", "gazette", "--reason", "again")
+    assert not first.exists()
+    assert len(list(first.parent.iterdir())) == 2
+
+
 def test_an_old_secret_does_not_open_a_new_request(home):
     ceremony(home)
     config = home.config()

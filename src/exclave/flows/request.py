@@ -68,7 +68,9 @@ def ask(
     )
     secret = seed_file(state, text)
     secret.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _forget_expired(state, now)
     create(secret, seed)
+    create(secret.with_suffix(".request"), text)
     create(out, text)
     return Asked(requests.parse(text), out, secret)
 
@@ -78,11 +80,12 @@ def seed_file(state: Path, text: bytes) -> Path:
     return state / "sessions" / f"{sha256(text).hex()}.seed"
 
 
-def forget_expired(state: Path, texts: Sequence[bytes], now: Instant) -> None:
-    """Remove the secrets of requests whose time is over."""
-    for text in texts:
-        if requests.parse(text).not_after < now:
-            seed_file(state, text).unlink(missing_ok=True)
+def _forget_expired(state: Path, now: Instant) -> None:
+    """Remove the secrets of requests whose time is over: nothing can be opened with them any more."""
+    for kept in sorted((state / "sessions").glob("*.request")):
+        if requests.parse(read(kept)).not_after < now:
+            kept.with_suffix(".seed").unlink(missing_ok=True)
+            kept.unlink()
 
 
 def read(path: Path, limit: int = MAX_REQUEST_BYTES) -> bytes:
