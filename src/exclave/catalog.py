@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from exclave import codec, positions
+from exclave import codec, homedisk, positions
 from exclave.codec import b64, unb64
 from exclave.crypto import hashing
 from exclave.crypto.hashing import CHUNK_ID_BYTES, DIGEST_BYTES
@@ -158,7 +158,8 @@ class NextCatalog:
     def __init__(self, prior: Catalog) -> None:
         self._prior = prior
         self._folder = prior.folder
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with homedisk.usable(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
         current = prior.position.sequence if prior.position else 0
         self._generation = f"{current + 1}-{os.getpid()}"
         self._blobs: dict[bytes, bytes | memoryview] = {}
@@ -184,7 +185,8 @@ class NextCatalog:
         """Write a page map; not fsynced, because its digest tells whether it survived."""
         data = _encode_pages(pages)
         name = f"pages-{self._generation}-{len(self._pages)}"
-        (self._folder / name).write_bytes(data)
+        with homedisk.usable(self._folder):
+            (self._folder / name).write_bytes(data)
         self._pages[path] = (name, _checksum(data))
 
     def keep_pages(self, path: bytes) -> None:
@@ -194,6 +196,10 @@ class NextCatalog:
 
     def publish(self, position: Position) -> None:
         """Make it the current one: durable on return. Files of older generations go."""
+        with homedisk.usable(self._folder):
+            self._publish(position)
+
+    def _publish(self, position: Position) -> None:
         tree = self._prior_tree_if_same() or self._write_tree()
         head = {
             "position": positions.document(position),

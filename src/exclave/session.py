@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from exclave import homedisk
 from exclave.crypto import hashing
 from exclave.sealed.commits import Pack
 from exclave.types import EpochId, ObjectId
@@ -32,15 +33,16 @@ class Session:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with homedisk.usable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     def pending(self, epoch: EpochId) -> list[Pending]:
         """What is noted for this epoch, in order."""
         found: list[Pending] = []
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
+        if not self._path.exists():
             return found
+        with homedisk.usable(self._path):
+            data = self._path.read_bytes()
         at = 0
         while at + _RECORD.size <= len(data):
             checksum, pack_id, noted_epoch, number, size, length = _RECORD.unpack_from(data, at)
@@ -60,14 +62,15 @@ class Session:
             bytes(8), bytes.fromhex(pack.id), bytes.fromhex(epoch), pack.number, pack.size, len(pending.ids)
         )
         body = record[8:] + pending.ids
-        with self._path.open("ab") as file:
+        with homedisk.usable(self._path), self._path.open("ab") as file:
             file.write(_checksum(body) + body)
             file.flush()
             os.fsync(file.fileno())
 
     def clear(self) -> None:
         """The packs are in a commit: forget them."""
-        self._path.unlink(missing_ok=True)
+        with homedisk.usable(self._path):
+            self._path.unlink(missing_ok=True)
 
 
 def _checksum(body: bytes) -> bytes:

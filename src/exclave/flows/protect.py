@@ -152,14 +152,7 @@ def _look(
     register, verifier = home.keys.register, home.signer.verifier
     history = inspect.history(embassies, register, verifier, known=known)
     if signed is not None:
-        newest = max(history.heads.values())
-        if newest < signed.sequence or history.hash_of(signed.sequence) != signed.commit_hash:
-            raise Tampered(
-                "embassies-rolled-back",
-                f"The embassies do not show snapshot {signed.sequence} of {home.name} as this home signed it",
-                why="every reachable embassy has less, or something else, than this home made durable there",
-                hint=f"exclave where {home.name}   # then reach the missing embassies, or investigate",
-            )
+        _refuse_rollback(home, history, signed)
     sites = catching_up.in_step(embassies, history)
     if len(sites) < copies:
         told.phase("bring embassies up to date")
@@ -173,6 +166,26 @@ def _look(
                 hint="exclave doctor   # nothing is lost; run protect again when they answer",
             )
     return history, sites
+
+
+def _refuse_rollback(home: Home, history: History, signed: Position) -> None:
+    """Raise unless the embassies show what this home signed last: another writer's history must not begin here."""
+    if history.hash_of(signed.sequence) == signed.commit_hash and max(history.heads.values()) >= signed.sequence:
+        return
+    what = f"The embassies do not show snapshot {signed.sequence} of {home.name} as this home signed it"
+    if history.unreachable:
+        raise Unreachable(
+            "newest-unreachable",
+            what,
+            why="; ".join(f"{name}: {why}" for name, why in history.unreachable.items()),
+            hint="exclave doctor   # nothing is lost; run protect again when they answer",
+        )
+    raise Tampered(
+        "embassies-rolled-back",
+        what,
+        why="every embassy has less, or something else, than this home made durable there",
+        hint=f"exclave where {home.name}   # then keep the stores as they are, and investigate",
+    )
 
 
 class _Snapshot:

@@ -62,6 +62,9 @@ def look(asked: Asked, embassies: Sequence[Embassy], *, copies: int) -> Standing
     newest = max(history.heads.values())
     if seen is not None and newest < seen.sequence:
         why = f"they show snapshot {newest} at most, and {seen.sequence} was there before"
+        silent = ", ".join(sorted(history.unreachable))
+        if silent:  # one of these may be the one that has it
+            return _without(asked, embassies, Verdict.UNKNOWN, f"{why}; no answer from {silent}")
         return _without(asked, embassies, Verdict.ROLLED_BACK, why)
     holders = tuple(sorted(name for name, head in history.heads.items() if head == newest and newest))
     behind = dict(history.unreachable)
