@@ -70,6 +70,7 @@ def test_documents_are_served(gazette):
     assert _get(service, "/none")[0] == 404
     assert _get(service, "/2026/1.html", "PUT")[0] == 501
     assert runtime.healthy(service)
+    assert [finding.id for finding in runtime.check(service, {})] == ["documents-answer"]
     with pytest.raises(Busy):
         runtime.start("gazette", service.place)
 
@@ -84,6 +85,7 @@ def test_another_process_stops_it(gazette):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run([sys.executable, "-c", program, str(runtime.folder)], check=True, env=environment)
     assert not runtime.healthy(service)
+    assert [finding.level for finding in runtime.check(service, {})] == ["fail"]
     assert base.services(runtime.folder) == []
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(service.address, timeout=5)
@@ -102,6 +104,7 @@ def test_a_cluster_answers_on_its_private_socket_alone(folder):
     service = runtime.start("land", place)
     try:
         assert runtime.healthy(service)
+        assert {finding.level for finding in runtime.check(service, {})} == {"ok"}
         mode = service.private.stat()
         assert stat.S_IMODE(mode.st_mode) == 0o700
         owner = accounts.unprivileged()

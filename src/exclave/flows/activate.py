@@ -94,6 +94,8 @@ def activate(
         if runtime is not None:
             watch.phase("start")
         service = runtime.start(place.name, place) if runtime is not None else None
+        if runtime is not None and service is not None:
+            checks = [*checks, *runtime.check(service, restored.environment)]
         served = _served(wanted, restored, checks, service, watch)
         activation = replace(activation, registers=(*activation.registers, served))
         records.save(ground.records, activation)

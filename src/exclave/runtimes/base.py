@@ -7,9 +7,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from exclave.errors import Misconfigured, NotThere
+from exclave.registers.base import Finding
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -41,6 +42,10 @@ class Runtime(Protocol):
 
     def healthy(self, service: Service) -> bool:
         """Whether it answers now."""
+        ...
+
+    def check(self, service: Service, environment: dict[str, Any]) -> list[Finding]:
+        """Look through what is served whether it is sound, as captured in `environment`; changes nothing."""
         ...
 
 

@@ -11,12 +11,15 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exclave.errors import Misconfigured
+from exclave.registers.base import Finding
 from exclave.registers.postgres import binaries
+from exclave.registers.postgres.checks import after_start
 from exclave.runtimes import account as accounts
 from exclave.runtimes import base, process
 from exclave.runtimes.account import Account
@@ -25,6 +28,7 @@ from exclave.runtimes.base import Service
 _SOCKET_PORT = 5432  # only part of the socket's name; nothing listens on it unless a port is asked for
 _TRUST = ("local all all trust", "local replication all trust")
 _SUPERUSER = re.compile(r"^exclave\.superuser = '((?:[^']|'')*)'$", re.MULTILINE)
+_STOPPING = ((signal.SIGINT, 120.0), (signal.SIGQUIT, 20.0), (signal.SIGKILL, 10.0))
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -40,6 +44,7 @@ class PostgresRuntime:
     programs: Path | None = None
     port: int | None = None
     start_seconds: float = 3600.0  # recovery of a large cluster takes its time
+    check_seconds: float = 20.0
     rules: tuple[str, ...] = _TRUST  # of pg_hba.conf, for this run only
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -68,7 +73,7 @@ class PostgresRuntime:
 
     def stop(self, service: Service) -> None:
         """A fast, clean shutdown; after two minutes an immediate one. Raises Unreachable, Misconfigured."""
-        process.end(service, (signal.SIGINT, 120.0), (signal.SIGQUIT, 20.0), (signal.SIGKILL, 10.0))
+        process.end(service, *_STOPPING)
         if service.private is not None:
             shutil.rmtree(service.private, ignore_errors=True)
         base.forget(self.folder, service.name)
@@ -76,6 +81,10 @@ class PostgresRuntime:
     def healthy(self, service: Service) -> bool:
         """Whether it answers a query and is out of recovery."""
         return process.alive(service) and _writable(service.address)
+
+    def check(self, service: Service, environment: dict[str, Any]) -> list[Finding]:
+        """It answers, on its own timeline; collations and indexes, as far as `check_seconds` reach."""
+        return after_start(service.address, environment, seconds=self.check_seconds)
 
     def _launch(
         self, name: str, place: Path, programs: Path, private: Path, log: Path, account: Account | None
@@ -103,7 +112,11 @@ class PostgresRuntime:
         pid = process.spawn(command, log=log, account=account, environment=_ENVIRONMENT)
         address = make_conninfo(host=str(private), port=port, user=superuser_of(place), dbname="postgres")
         service = Service(name, "postgres", address, pid, process.birth(pid), place, log, private)
-        process.wait_until(lambda: self._ready(address), service, seconds=self.start_seconds)
+        try:
+            process.wait_until(lambda: self._ready(address), service, seconds=self.start_seconds)
+        except BaseException:
+            process.end(service, *_STOPPING)
+            raise
         return service
 
     def _ready(self, address: str) -> bool:

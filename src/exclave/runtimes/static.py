@@ -9,12 +9,16 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import exclave
 from exclave.errors import Misconfigured
+from exclave.registers.base import Finding
 from exclave.runtimes import base, process
 from exclave.runtimes.base import Service
+
+_STOPPING = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +47,31 @@ class StaticRuntime:
         )
         address = f"http://127.0.0.1:{port}/"
         service = Service(name, "static", address, pid, process.birth(pid), place.absolute(), log)
-        process.wait_until(lambda: _answers(address), service, seconds=self.start_seconds)
+        try:
+            process.wait_until(lambda: _answers(address), service, seconds=self.start_seconds)
+        except BaseException:
+            process.end(service, *_STOPPING)
+            raise
         base.remember(self.folder, service)
         return service
 
     def stop(self, service: Service) -> None:
         """Gone when this returns; may be repeated."""
-        process.end(service, (signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
+        process.end(service, *_STOPPING)
         base.forget(self.folder, service.name)
 
     def healthy(self, service: Service) -> bool:
         """Whether its first page answers."""
         return process.alive(service) and _answers(service.address)
+
+    def check(self, service: Service, environment: dict[str, Any]) -> list[Finding]:
+        """Whether it answers; its content was compared with the snapshot's digests while it was restored."""
+        del environment
+        if self.healthy(service):
+            return [Finding("documents-answer", "ok", f"documents are served at {service.address}")]
+        return [
+            Finding("documents-silent", "fail", f"nothing answers at {service.address}", f"see {service.log}")
+        ]
 
 
 def _environment() -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import psycopg
+
 from exclave.errors import ExclaveError, Misconfigured
 from exclave.registers.base import Event, Gap, Told
 from exclave.registers.postgres import environment as surroundings
@@ -81,7 +83,11 @@ class PostgresCapture:
                     hint="allow the role to connect to the database postgres",
                 ) from error
             return None
-        return context.enter_context(SourceClock(connection))
+        context.callback(connection.close)
+        try:
+            return context.enter_context(SourceClock(connection))
+        except psycopg.Error as error:
+            raise source.explained(str(error), error.sqlstate or "") from None
 
 
 def reserve_wal(session: Session) -> None:

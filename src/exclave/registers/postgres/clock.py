@@ -37,7 +37,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class SourceClock:
-    """Samples in a thread of its own over `connection` (autocommit), which it closes. Use as a context."""
+    """Samples in a thread of its own over `connection` (autocommit), which nobody else may use. A context."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -54,7 +54,6 @@ class SourceClock:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._thread.join()
-        self._connection.close()
 
     def consistent_at(self, stop_lsn: int) -> Instant:
         """Everything acknowledged before this instant lies before `stop_lsn`."""

@@ -24,7 +24,7 @@ def examine(source: Source) -> list[Finding]:
     except ExclaveError as error:
         return [Finding(error.id, "fail", str(error), error.hint or "exclave explain " + error.id)]
     try:
-        return [*_by_replication(session), *_by_sql(source), *_login(source)]
+        return [*_by_replication(session), *_by_sql(source), *_surroundings(source, session)]
     except ExclaveError as error:
         return [Finding(error.id, "fail", str(error), error.hint or "exclave explain " + error.id)]
     finally:
@@ -142,13 +142,9 @@ def _by_sql(source: Source) -> list[Finding]:
     ]
 
 
-def _login(source: Source) -> list[Finding]:
-    """What the environment could not read, and what of the source never travels."""
-    session = source.replication()
-    try:
-        found = environment.read(source, session)
-    finally:
-        session.close()
+def _surroundings(source: Source, session: Session) -> list[Finding]:
+    """What of the environment cannot be read, and what of the source never travels."""
+    found = environment.read(source, session)
     result = [
         Finding(
             "source-environment-unread",

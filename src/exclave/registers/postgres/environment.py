@@ -115,10 +115,8 @@ def _each_database(source: Source, found: dict[str, Any]) -> None:
             with source.sql(database["name"]) as connection:
                 database["extensions"] = rows(connection, _EXTENSIONS)
                 database["unlogged"] = [row[0] for row in connection.execute(_UNLOGGED).fetchall()]
-        except ExclaveError as error:
-            found["unread"].append(
-                {"what": f"extensions of {database['name']}", "why": error.why or error.what}
-            )
+        except (ExclaveError, psycopg.Error) as error:
+            found["unread"].append({"what": f"extensions of {database['name']}", "why": str(error).strip()})
 
 
 def _fitted(query: str, major: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -17,19 +17,22 @@ from exclave.registers.postgres.connection import Source
 from exclave.registers.slabs import SlabPool
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True)
 class PostgresRegister:
     """Versions 13 to 18, primary or standby, over the replication protocol.
 
-    The role needs REPLICATION; with CONNECT to the databases and pg_read_all_settings more of the environment is
-    captured and the snapshot's instant is sharper. Nothing stays at the source, however the capture ends.
+    `conninfo` is as libpq reads it; the password belongs in `password_file` (its first line; mode 0600). The role
+    needs REPLICATION; with CONNECT to the databases and pg_read_all_settings more of the environment is captured,
+    and the snapshot's instant is sharper. Nothing stays at the source, however the capture ends.
     """
 
-    source: Source
+    conninfo: str = field(repr=False)
+    password_file: Path | None = field(default=None, kw_only=True)
 
-    def __init__(self, conninfo: str, *, password_file: Path | None = None) -> None:
-        """`conninfo` as libpq reads it; the password belongs in `password_file` (first line, mode 0600)."""
-        object.__setattr__(self, "source", Source(conninfo, password_file))
+    @property
+    def source(self) -> Source:
+        """Where it answers."""
+        return Source(self.conninfo, self.password_file)
 
     @property
     def kind(self) -> str:
