@@ -19,7 +19,7 @@ NAMES = st.binary(min_size=1, max_size=12).filter(
     lambda name: not {0, 47} & set(name) and name not in {b".", b".."}
 )
 NAMES |= st.sampled_from([b"a", b"b", b"a-", b"a b", b"\xff", b"\n", b"...", b"n" * 255])
-TIMES = st.integers(-(10**18), 8 * 10**18)
+TIMES = st.integers(-(10**18), 10**18) | st.integers(6 * 10**18, 8 * 10**18)
 MODES = st.integers(0, 0o7777)
 SIZES = st.sampled_from(
     [0, 1, 4095, 4096, 4097, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 2 << 20, (2 << 20) + 1]

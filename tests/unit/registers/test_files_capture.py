@@ -36,6 +36,17 @@ def test_what_was_written_a_moment_ago_is_read_again(tmp_path):
     assert third.same == {b""}
 
 
+def test_a_time_of_writing_far_ahead_is_believed(tmp_path):
+    """Somebody set it; the time of change, which nobody can set, still tells whether the file changed."""
+    (tmp_path / "file").write_bytes(b"a")
+    (tmp_path / "soon").write_bytes(b"b")
+    os.utime(tmp_path / "file", ns=(0, 8 * 10**18))
+    os.utime(tmp_path / "soon", ns=(0, time.time_ns() + 3600 * 10**9))
+    time.sleep(TICK)
+    first = observe(FilesRegister(tmp_path), Remembered())
+    assert set(observe(FilesRegister(tmp_path), first.remembered).read) == {b"soon"}
+
+
 def test_whole_second_times_are_distrusted_for_longer(tmp_path, monkeypatch):
     """A file system that keeps whole seconds cannot tell two changes in one of them apart."""
     (tmp_path / "file").write_bytes(b"a")

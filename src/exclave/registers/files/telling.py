@@ -34,6 +34,7 @@ from exclave.registers.slabs import Slab
 UNKNOWN_TIME = -1  # as CTIME: read this entry again next time, whatever it says
 CLOCK_TICK_NS = 50_000_000  # two changes within it may leave the same time on a file
 COARSE_TICK_NS = 2_100_000_000  # the same where a file system keeps whole (even) seconds only
+SKEW_NS = 86_400_000_000_000  # a time of writing further ahead was set by hand, not by a clock that is fast
 _SECOND_NS = 1_000_000_000
 _GONE = {errno.ENOENT, errno.ESTALE}
 _OTHER_KIND = {errno.ELOOP, errno.ENOTDIR, errno.EINVAL}
@@ -135,10 +136,11 @@ class _Telling:
     def listing(self, at_ns: int) -> Listing:
         """The folder as it was read, without what vanished."""
         stats = self._stats
-        newest = np.maximum(stats[:, MTIME], stats[:, CTIME])
         coarse = (stats[:, MTIME] % _SECOND_NS == 0) & (stats[:, CTIME] % _SECOND_NS == 0)
         tick = np.where(coarse, COARSE_TICK_NS, CLOCK_TICK_NS)
-        stats[(newest > at_ns - tick) & ~self._unchanged, CTIME] = UNKNOWN_TIME
+        changed, written = stats[:, CTIME], stats[:, MTIME]
+        young = (changed > at_ns - tick) | ((written > at_ns - tick) & (written < at_ns + SKEW_NS))
+        stats[young & ~self._unchanged, CTIME] = UNKNOWN_TIME
         if self._distrusted:
             stats[sorted(self._distrusted), CTIME] = UNKNOWN_TIME
         content = np.array(self._content, np.int64)
