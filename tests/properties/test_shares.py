@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -136,3 +137,26 @@ def test_a_share_is_not_shown():
     share = Share(3, b"\xab" * 32)
     assert "abab" not in repr(share)
     assert "\\xab" not in repr(share)
+
+
+def test_multiplication_takes_the_same_steps_for_every_operand():
+    """Tables and branches indexed by a secret can be seen through the cache and the clock."""
+
+    def steps(a: int, b: int) -> list[int]:
+        lines: list[int] = []
+
+        def watch(frame, event, _argument):
+            lines.extend([frame.f_lineno] if event == "line" else [])
+            return watch
+
+        sys.settrace(watch)
+        try:
+            multiply(a, b)
+        finally:
+            sys.settrace(None)
+        return lines
+
+    usual = steps(0, 0)
+    assert all(steps(a, b) == usual for a in (0, 1, 2, 127, 128, 255) for b in (0, 1, 3, 128, 254, 255))
+    tables = [value for value in vars(shares).values() if isinstance(value, bytes | list | tuple | dict)]
+    assert all(len(table) < 255 for table in tables if table is not vars(shares)["__builtins__"])

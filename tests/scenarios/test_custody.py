@@ -127,6 +127,8 @@ def test_home_is_lost_and_three_of_five_open_its_register_abroad(home):
     with pytest.raises(QuorumMissing, match=r"2 did \(anna, carl\); bela refused") as caught:
         open_session(there, request, answers)
     assert caught.value.exit_code == 5
+    assert there.run("restore", "gazette", "--to", "back", code=5)["id"] == "quorum-missing"
+    assert not (there.folder / "back").exists()
     told = there.run("approve", request, "--as", custodian(home, "emil"), "--yes")
     answers.append(there.folder / told["file"])
     with open_session(there, request, answers) as opener:
