@@ -89,14 +89,12 @@ def texts(tree: ast.Module) -> Iterator[re.Pattern[str]]:
     """What may be an id: every text, and every text with something put in, such as `no-such-{what}`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            parts = [
-                re.escape(part.value) if isinstance(part, ast.Constant) else "[a-z]+" for part in node.values
-            ]
-            if SPELLING.fullmatch("".join(parts).replace("[a-z]+", "x")):
-                yield re.compile("".join(parts))
-        elif (
-            isinstance(node, ast.Constant) and isinstance(node.value, str) and SPELLING.fullmatch(node.value)
-        ):
+            fixed = [part.value if isinstance(part, ast.Constant) else None for part in node.values]
+            if SPELLING.fullmatch("".join("x" if text is None else str(text) for text in fixed)):
+                yield re.compile(
+                    "".join("[a-z]+" if text is None else re.escape(str(text)) for text in fixed)
+                )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 60:
             yield re.compile(re.escape(node.value))
 
 
