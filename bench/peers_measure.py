@@ -61,6 +61,7 @@ def run(
     Raises ProgramFailedError with the end of the log.
     """
     os.sync()  # what an earlier act left to be written is not this one's wall
+    _reap()  # nor is the CPU of an orphan that ended before, such as a stopped server, this one's CPU
     before_server = _tree_cpu(server) if server is not None else 0.0
     before_cpu = _children_cpu()
     with log.open("ab") as out:
@@ -73,20 +74,25 @@ def run(
         _, status, used = os.wait4(child.pid, 0)
         wall = time.monotonic() - started
     child.returncode = os.waitstatus_to_exitcode(status)
-    peak = used.ru_maxrss * 1024
-    while True:
-        try:
-            found, _, orphan = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
-        if found == 0:
-            break
-        peak = max(peak, orphan.ru_maxrss * 1024)
+    peak = max(used.ru_maxrss, *_reap()) * 1024
     if child.returncode != 0:
         tail = log.read_bytes()[-2000:].decode(errors="replace")
         raise ProgramFailedError(f"exit code {child.returncode}: {' '.join(map(str, command))}\n{tail}")
     served = _tree_cpu(server) - before_server if server is not None else 0.0
     return Cost(wall, _children_cpu() - before_cpu + served, peak, served)
+
+
+def _reap() -> list[int]:
+    """Bury orphans that have ended; the peak memory of each in KiB, and a zero."""
+    peaks = [0]
+    while True:
+        try:
+            found, _, used = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return peaks
+        if found == 0:
+            return peaks
+        peaks.append(used.ru_maxrss)
 
 
 def _tree_cpu(pid: int) -> float:

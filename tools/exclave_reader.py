@@ -387,9 +387,12 @@ class Seed:
 
 
 def open_container(
-    raw: bytes, kind: int, commit: Commit, where: tuple[int, int] | None, seed: Seed
+    raw: bytes, kind: int, commit: Commit, where: tuple[int | None, int | None], seed: Seed
 ) -> memoryview:
-    """The plaintext of a pack or manifest part of `commit`'s register and epoch. `where`: its term and number."""
+    """The plaintext of a pack or manifest part of `commit`'s register and epoch.
+
+    `where`: the term and number that it must bear; None where that is not known.
+    """
     require(len(raw) >= 88 and raw[:8] == b"exclave\x01", "an object is not a container")
     found_kind, suite, recipients, zero, size = struct.unpack_from(">BBBBI", raw, 8)
     require((found_kind, suite, zero) == (kind, 1, 0), "a container is of another kind or suite")
@@ -405,7 +408,9 @@ def open_container(
     )
     identity = bytes.fromhex(commit.realm + commit.register + commit.epoch)
     require(raw[16:72] == identity, "a container belongs to another realm, register or epoch")
-    require(where in {None, struct.unpack_from(">QQ", raw, 72)}, "a container bears another term or number")
+    found_where = struct.unpack_from(">QQ", raw, 72)
+    same = all(wanted in {None, is_} for wanted, is_ in zip(where, found_where, strict=True))
+    require(same and found_where[0] <= commit.term, "a container bears another term or number")
     for at in range(88, start, 1184):
         if raw[at : at + 16] == seed.recipient:
             capsule = raw[at + 16 : at + 1184]
@@ -816,7 +821,7 @@ class Snapshot:
 
     def _part(self, part: Part, where: tuple[int, int] | None) -> Slots:
         raw = self._store.read_named(f"{self._base}/manifest", part)
-        return Slots(open_container(raw, MANIFEST, self.commit, where, self._seed))
+        return Slots(open_container(raw, MANIFEST, self.commit, where or (None, None), self._seed))
 
     def head(self, parts: Sequence[Part], where: tuple[int, int] | None) -> Document:
         require(bool(parts), "a manifest has no parts")
@@ -860,8 +865,7 @@ class Snapshot:
         if part is None or (part[0], name, part[1]) not in self._sealed:
             raise CheckError(f"pack {name} is in no commit up to this one")
         raw = self._store.read_named(f"{self._base}/pack/{part[0][:2]}", part)
-        require(struct.unpack_from(">Q", raw, 80) == (name,), f"pack {name} bears another number")
-        return Slots(open_container(raw, PACK, self.commit, None, self._seed))
+        return Slots(open_container(raw, PACK, self.commit, (None, name), self._seed))
 
 
 # -- rebuilding (section 7) -----------------------------------------------------------------------
@@ -1189,7 +1193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CheckError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 7
-    except (UsageError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError, sqlite3.Error, struct.error) as error:
+        print(f"refused: the store holds something malformed ({error!r})", file=sys.stderr)
+        return 7
+    except UsageError as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 2
     except OSError as error:

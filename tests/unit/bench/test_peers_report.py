@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -107,3 +108,24 @@ def test_a_set_goes_to_its_second_state_and_back(tmp_path: Path) -> None:
     assert (data.live / changed[0]).stat().st_mtime_ns != before[changed[0]][1]
     data.reset()
     assert {n: ((data.live / n).read_bytes(), (data.live / n).stat().st_mtime_ns) for n in names} == before
+
+
+def test_an_orphan_that_ended_before_is_nobodys_cost(tmp_path: Path) -> None:
+    """In a process of its own: adopting orphans would change this one."""
+    program = """
+import subprocess, sys, time
+from pathlib import Path
+from peers_measure import adopt_orphans, run
+adopt_orphans()
+burn = "import os, time; os.fork() and os._exit(0)\\nwhile time.process_time() < 0.6: pass"
+subprocess.run([sys.executable, "-c", burn], check=True)
+time.sleep(2.5)
+quiet = run(["true"], env={}, cwd=Path("."), log=Path("log"))
+print(quiet.cpu_seconds)
+"""
+    from peers_measure import __file__ as beside
+
+    environment = {"PYTHONPATH": str(Path(beside).parent), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.3

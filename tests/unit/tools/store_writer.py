@@ -9,6 +9,7 @@ import os
 import stat
 import struct
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,10 +139,12 @@ class Writer:
         path.write_bytes(raw)
         return name, len(raw)
 
-    def pack(self, number: int, chunks: list[bytes], **lies: int) -> int:
-        """Writes a pack; returns the reference of its first chunk."""
+    def pack(
+        self, number: int, chunks: list[bytes], /, *, twist: Callable[[bytes], bytes] = bytes, **lies: int
+    ) -> int:
+        """Writes a pack, which `twist` may spoil before it is named; returns the reference of its first chunk."""
         plain = self.plain(chunks, **lies)
-        self.packs.append((number, *self.put("pack", self.container(1, number, plain))))
+        self.packs.append((number, *self.put("pack", twist(self.container(1, number, plain)))))
         return number << 20
 
     # -- digests
@@ -157,7 +160,9 @@ class Writer:
             for name in ("mode", "uid", "gid", "size", "mtime")
         ]
         names, digests = b"".join(name + b"\0" for name, _ in rows), b"".join(row.digest for _, row in rows)
-        return blake3.blake3(lp(path, names, b"".join(numbers), digests, spell(extras)), key=self.list_key).digest()
+        return blake3.blake3(
+            lp(path, names, b"".join(numbers), digests, spell(extras)), key=self.list_key
+        ).digest()
 
     # -- manifest and commit
     def folder(self, path: bytes, rows: dict[bytes, Row], removed: list[bytes]) -> bytes:
