@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from exclave.errors import ExclaveError, Misconfigured, Unreachable
-from exclave.registers.base import Event, Gap, Prior, SameFolder, Told
+from exclave.registers.base import Event, Prior, SameFolder, Told
 from exclave.registers.slabs import SLAB_BYTES, START, SlabPool
 from exclave.registers.sqlite import checking, connecting, copying, describing, standing
-from exclave.types import Instant
+from exclave.types import Gap, Instant
 
 MIN_PAGE_BYTES = 4096  # databases with smaller pages are cut by several of them
 _MAX_TRIES = 5

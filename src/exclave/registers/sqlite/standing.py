@@ -103,3 +103,19 @@ def look(path: Path) -> Standing:
         log = None
     newest = max(main.st_mtime_ns, main.st_ctime_ns, log.st_mtime_ns if log is not None else 0)
     return Standing(main, path.parent.stat(), log, time.time_ns() - newest > SETTLED_NS)
+
+
+def at_rest(path: Path) -> bool:
+    """Readable, with no journal and no write-ahead log beside it: the file is complete by itself."""
+    try:
+        path = path.resolve(strict=True)
+        # Not by opening it: closing it again would drop the locks that other connections of this process hold.
+        if not os.access(path, os.R_OK, effective_ids=True):
+            return False
+        for suffix in ("-journal", "-wal"):
+            beside = path.with_name(path.name + suffix)
+            if beside.exists() and beside.stat().st_size:
+                return False
+    except OSError:
+        return False
+    return True
