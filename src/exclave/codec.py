@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Any
+from typing import Any, cast
 
 from exclave.errors import Tampered
 
@@ -28,8 +28,9 @@ def decode(line: bytes, *, limit: int = MAX_DOCUMENT_BYTES) -> dict[str, Any]:
     if len(line) > limit:
         raise _bad(f"{len(line)} bytes where at most {limit} are allowed")
     try:
-        document = json.loads(line.decode("ascii"))
-        if not isinstance(document, dict) or encode(document) != line:
+        value: object = json.loads(line.decode("ascii"))
+        document = cast("dict[str, Any]", value)
+        if not isinstance(value, dict) or encode(document) != line:
             raise _bad("not in canonical form")
     except (ValueError, RecursionError) as error:
         raise _bad("not strict JSON") from error
@@ -63,12 +64,12 @@ def _bad(why: str) -> Tampered:
 
 def _check(value: object) -> None:
     if isinstance(value, dict):
-        for key, inner in value.items():
+        for key, inner in cast("dict[object, object]", value).items():
             if not isinstance(key, str):
                 raise ValueError("keys of a document are strings")
             _check(inner)
     elif isinstance(value, list):
-        for inner in value:
+        for inner in cast("list[object]", value):
             _check(inner)
     elif isinstance(value, bool) or value is None or isinstance(value, str):
         return
