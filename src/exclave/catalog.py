@@ -45,7 +45,9 @@ class Catalog:
 
     folder: Path
     position: Position | None = None
-    pages: dict[bytes, tuple[str, str]] = field(default_factory=dict[bytes, tuple[str, str]])  # path -> file, digest
+    pages: dict[bytes, tuple[str, str]] = field(
+        default_factory=dict[bytes, tuple[str, str]]
+    )  # path -> file, digest
     _entries: dict[bytes, _Entry] = field(default_factory=dict[bytes, _Entry])
     _tree: bytes = b""
 
@@ -240,7 +242,10 @@ class NextCatalog:
                 write(blob)
                 write(bytes(padding))
                 summary = self._summaries[path]
-                index += _ENTRY.pack(offset, len(blob), summary.files, summary.bytes, summary.digest, len(path)) + path
+                index += (
+                    _ENTRY.pack(offset, len(blob), summary.files, summary.bytes, summary.digest, len(path))
+                    + path
+                )
                 offset += len(blob) + padding
             write(index)
             write(struct.pack("<QQ", offset, len(self._blobs)))

@@ -25,5 +25,7 @@ def from_text(text: str) -> Instant:
     try:
         seconds = timegm(strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
     except ValueError as error:
-        raise Tampered("document-malformed", "A stored document cannot be read", why="no such instant") from error
+        raise Tampered(
+            "document-malformed", "A stored document cannot be read", why="no such instant"
+        ) from error
     return Instant(seconds * 1_000_000_000 + int(text[20:29]))

@@ -53,4 +53,14 @@ def document(position: Position) -> dict[str, Any]:
 def from_document(fields: dict[str, Any]) -> Position:
     """The inverse of `document`. Raises KeyError, TypeError, ValueError when malformed."""
     parts = tuple((str(part_id), int(size)) for part_id, size in fields["manifest"])
-    return Position(**{**fields, "manifest": parts})
+    return Position(
+        epoch=str(fields["epoch"]),
+        term=int(fields["term"]),
+        sequence=int(fields["sequence"]),
+        commit_hash=str(fields["commit_hash"]),
+        at=Instant(int(fields["at"])),
+        gaps=int(fields["gaps"]),
+        manifest=parts,
+        depth=int(fields["depth"]),
+        next_pack=int(fields["next_pack"]),
+    )

@@ -1,4 +1,4 @@
-"""SIGKILL anywhere in `protect`: the next run completes, every earlier snapshot restores, nothing else counts as one."""
+"""SIGKILL anywhere in `protect`: the next run completes, earlier snapshots restore, nothing else counts as one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from exclave.testing.world import World
 class Campaign:
     """One home, killed again and again; remembers what each snapshot must give back."""
 
-    def __init__(self, folder: Path, world: World, change: Callable[[random.Random], None], state: Callable[[], str]):
+    def __init__(
+        self, folder: Path, world: World, change: Callable[[random.Random], None], state: Callable[[], str]
+    ):
         self.folder = folder
         self.world = world
         self._change = change
@@ -71,7 +73,9 @@ def _tree(tmp_path: Path, sites: list[dict[str, str]]) -> tuple[Campaign, Callab
     (source / "big").write_bytes(random.Random(99).randbytes(20_000_000))  # more than one pack
 
     def change(rnd: random.Random) -> None:
-        (source / f"d{rnd.randrange(5)}" / f"n{rnd.randrange(30)}").write_bytes(rnd.randbytes(rnd.randrange(99_000)))
+        (source / f"d{rnd.randrange(5)}" / f"n{rnd.randrange(30)}").write_bytes(
+            rnd.randbytes(rnd.randrange(99_000))
+        )
         with (source / "big").open("r+b") as file:
             file.seek(rnd.randrange(19_000_000))
             file.write(rnd.randbytes(500_000))
@@ -103,7 +107,9 @@ def _sqlite(tmp_path: Path, sites: list[dict[str, str]]) -> tuple[Campaign, Call
         connection = sqlite3.connect(source)
         with connection:
             for _ in range(30):
-                connection.execute("update deed set body=? where id=?", (rnd.randbytes(900), rnd.randrange(6000)))
+                connection.execute(
+                    "update deed set body=? where id=?", (rnd.randbytes(900), rnd.randrange(6000))
+                )
         connection.close()
 
     def read(place: Path) -> str:
@@ -207,7 +213,9 @@ def _postgres_moments(tmp_path: Path, kills: int) -> None:
         source.run("create table deed(id serial primary key, body text)")
         source.run("insert into deed(body) select repeat(md5(i::text), 20) from generate_series(1, 5000) i")
         home = tmp_path / "home"
-        world = dying_home.prepare(home, kind="postgres", source=source.conninfo, sites=_directories(tmp_path))
+        world = dying_home.prepare(
+            home, kind="postgres", source=source.conninfo, sites=_directories(tmp_path)
+        )
         dying_home.ended(dying_home.start(home))
         made = 1
         killed = 0

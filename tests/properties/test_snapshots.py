@@ -79,7 +79,9 @@ def _edit(rnd: random.Random, files: dict[bytes, bytes], page: int) -> None:
 
 def _read(place: Path) -> dict[bytes, bytes]:
     return {
-        str(path.relative_to(place)).encode(): path.read_bytes() for path in place.rglob("*") if path.is_file()
+        str(path.relative_to(place)).encode(): path.read_bytes()
+        for path in place.rglob("*")
+        if path.is_file()
     }
 
 
@@ -109,11 +111,16 @@ def test_an_interruption_at_any_put_loses_nothing(seed: int, puts: int, page: in
         folder = Path(name)
         register = MemoryRegister({b"d0/first": b"x" * PAGE}, page_bytes=page)
         stores = [MemoryStore(), MemoryStore()]
-        world = World(folder, register, embassies=[Embassy(f"site{n}", store) for n, store in enumerate(stores)])
+        world = World(
+            folder, register, embassies=[Embassy(f"site{n}", store) for n, store in enumerate(stores)]
+        )
         world.protect()
         before = dict(register.files)
         _edit(rnd, register.files, page)
-        breaking = [Embassy("site0", Breaking(stores[0], puts)), Embassy("site1", Breaking(stores[1], puts + 1))]
+        breaking = [
+            Embassy("site0", Breaking(stores[0], puts)),
+            Embassy("site1", Breaking(stores[1], puts + 1)),
+        ]
         try:
             world.protect(breaking)
         except Unreachable:

@@ -106,6 +106,11 @@ def _damages(world: World, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     yield "commit altered", commit
 
 
+def _restore_both(world: World, place: Path, embassies: list[Embassy]) -> None:
+    for sequence in (2, 1):
+        world.restore(place / str(sequence), sequence=sequence, embassies=embassies)
+
+
 def test_every_damage_is_named_by_verify_and_survived_by_restore(world: World, tmp_path: Path) -> None:
     assert _verify(world) == []
     shutil.copytree(tmp_path / "site0", tmp_path / "sound")
@@ -118,8 +123,7 @@ def test_every_damage_is_named_by_verify_and_survived_by_restore(world: World, t
         alone = [one for one in world.embassies if one.name == "site0"]
         if "index" not in name:  # only home reads index parts
             with pytest.raises(ExclaveError):
-                for sequence in (2, 1):
-                    world.restore(tmp_path / f"bad{number}-{sequence}", sequence=sequence, embassies=alone)
+                _restore_both(world, tmp_path / f"bad{number}", alone)
         world.restore(tmp_path / f"good{number}")  # another embassy has a sound copy
         shutil.rmtree(tmp_path / "site0")
         shutil.copytree(tmp_path / "sound", tmp_path / "site0")

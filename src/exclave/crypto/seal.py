@@ -75,4 +75,3 @@ def seal_into(plain: Buffer, out: memoryview, key: bytes, context: bytes, scratc
 def seal_to(secret: bytes, raw_public_key: bytes, info: bytes) -> bytes:
     """A short secret (a share) sealed to a recipient's key, bound to `info`; 1136 bytes more than `secret`."""
     return HPKE.encrypt(secret, public_key(raw_public_key), info=info)
-

@@ -170,7 +170,10 @@ def _look(
 
 def _refuse_rollback(home: Home, history: History, signed: Position) -> None:
     """Raise unless the embassies show what this home signed last: another writer's history must not begin here."""
-    if history.hash_of(signed.sequence) == signed.commit_hash and max(history.heads.values()) >= signed.sequence:
+    if (
+        history.hash_of(signed.sequence) == signed.commit_hash
+        and max(history.heads.values()) >= signed.sequence
+    ):
         return
     what = f"The embassies do not show snapshot {signed.sequence} of {home.name} as this home signed it"
     if history.unreachable:
@@ -246,7 +249,9 @@ class _Snapshot:
             self._assembly.tell_all(self._next.load)
         packs = self._packs()
         parent = self._prior.position.sequence if self._prior is not None and self._prior.position else 0
-        known = [pack for commit in self._epoch_commits() if commit.sequence > parent for pack in commit.packs]
+        known = [
+            pack for commit in self._epoch_commits() if commit.sequence > parent for pack in commit.packs
+        ]
         for record in manifest.packs_records([*known, *(pending.pack for pending in packs)]):
             self._records.place(record)
         self._records.place(manifest.head_record(self._head(capture)))
@@ -279,7 +284,9 @@ class _Snapshot:
             gaps=len(capture.gaps()),
             charter=self._home.charter,
         )
-        return names.commit(keys.register, keys.term, self._sequence), commits.encode(commit, self._home.signer)
+        return names.commit(keys.register, keys.term, self._sequence), commits.encode(
+            commit, self._home.signer
+        )
 
     def remember(self, capture: Capture, note: bytes) -> None:
         """The commit is abroad: home's catalogue follows."""

@@ -1,4 +1,4 @@
-"""Reading a snapshot's tree back: its chain of manifests, opened and folded. Runs where the register's key is joined."""
+"""Reading a snapshot's tree back: its chain of manifests, opened and folded."""
 
 from __future__ import annotations
 

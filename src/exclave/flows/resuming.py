@@ -48,7 +48,10 @@ def resume(
 ) -> Resumed:
     """Take over packs that were sent before a crash: those still abroad, brought to every embassy in step."""
     committed = {
-        pack.id: pack.number for commit in history.commits if commit.epoch == keys.epoch for pack in commit.packs
+        pack.id: pack.number
+        for commit in history.commits
+        if commit.epoch == keys.epoch
+        for pack in commit.packs
     }
     noted = session.pending(keys.epoch)
     fetcher = Fetcher(embassies)

@@ -82,7 +82,9 @@ class SealingLine:
             wanted = self._sealer.object_bytes(kind, filled.size)
             if len(buffer) < wanted:
                 buffer = bytearray(max(wanted, self._sealer.object_bytes(kind, len(filled.plain))))
-            sealed = self._sealer.seal(kind, number, memoryview(filled.plain)[: filled.size], memoryview(buffer))
+            sealed = self._sealer.seal(
+                kind, number, memoryview(filled.plain)[: filled.size], memoryview(buffer)
+            )
         finally:
             self._plains.put(filled.plain)
         self.sealed_bytes += len(sealed.data)
@@ -104,5 +106,3 @@ class SealingLine:
         for future in self._work:
             if future.done() and future.exception():
                 future.result()
-
-

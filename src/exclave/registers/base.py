@@ -10,8 +10,7 @@ from typing import Any, Protocol
 
 from exclave.listing import Listing
 from exclave.registers.slabs import Slab, SlabPool
-from exclave.types import Gap as Gap
-from exclave.types import Instant
+from exclave.types import Gap, Instant
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exclave.listing import AS_BEFORE, NO_CONTENT, ROOT, SIZE, STATS, Listing
-from exclave.registers.base import Event, Finding, Gap, Prior, SameFolder, Told
+from exclave.registers.base import Event, Finding, Prior, SameFolder, Told
 from exclave.registers.slabs import SLAB_BYTES, START, Slab, SlabPool
-from exclave.types import Instant
+from exclave.types import Gap, Instant
 
 _FILE_MODE = 0o100644
 _FOLDER_MODE = 0o040755

@@ -63,7 +63,7 @@ class NextTree(Protocol):
 
 
 class Assembly:
-    """Gathers one snapshot. `emit` takes manifest records; in a full snapshot, `tell_all` sends every folder at the end."""
+    """Gathers one snapshot. `emit` takes manifest records; in a full one, `tell_all` sends every folder."""
 
     def __init__(
         self, *, intake: Intake, prior: PriorTree, next_tree: NextTree, emit: Callable[[bytes], object],
@@ -174,7 +174,7 @@ class _Rows:
 
     def __init__(self, prior: Folder | None) -> None:
         self._prior = prior
-        self._starts = prior.run_starts().tolist() if prior is not None else []
+        self._starts: list[int] = prior.run_starts().tolist() if prior is not None else []
         self._at = {name: row for row, name in enumerate(prior.names)} if prior is not None else {}
         self._counts: list[int] = []
         self._refs: list[int] = []

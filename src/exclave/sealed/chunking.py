@@ -22,10 +22,10 @@ class ContentCutter:
     """
 
     def __init__(self, id_key: bytes) -> None:
-        seed = int.from_bytes(hashing.derive(id_key, "exclave/content-cutting/v1")[:8], "big") >> 1  # 63 bits at most
-        self._cutter = FastCDC(
-            AVERAGE_CUT_BYTES, min_size=MIN_CUT_BYTES, max_size=MAX_CHUNK_BYTES, seed=seed
-        )
+        seed = (
+            int.from_bytes(hashing.derive(id_key, "exclave/content-cutting/v1")[:8], "big") >> 1
+        )  # 63 bits at most
+        self._cutter = FastCDC(AVERAGE_CUT_BYTES, min_size=MIN_CUT_BYTES, max_size=MAX_CHUNK_BYTES, seed=seed)
 
     def cut(self, data: memoryview, *, last: bool) -> Sequence[int]:
         """Ends of the chunks in `data`, which begins at a cut.

@@ -64,7 +64,9 @@ def parse(data: bytes | memoryview) -> Header:
     """The header at the start of `data` (at least 88 bytes). Raises Tampered unless every field is well-formed."""
     if len(data) < FIXED_BYTES:
         raise _bad("too short")
-    magic, kind, suite, recipients, zero, plain, realm, register, epoch, term, number = _FIXED.unpack_from(data)
+    magic, kind, suite, recipients, zero, plain, realm, register, epoch, term, number = _FIXED.unpack_from(
+        data
+    )
     if magic != MAGIC or suite != SUITE_ID or zero != 0 or kind not in (PACK, MANIFEST, INDEX):
         raise _bad("not a sealed object of this format")
     expected = recipients == 0 if kind == INDEX else 1 <= recipients <= MAX_RECIPIENTS
@@ -94,5 +96,9 @@ def body_context(fixed: bytes) -> bytes:
 
 
 def _bad(why: str) -> Tampered:
-    return Tampered("object-malformed", "A stored object is not a well-formed sealed object", why=why,
-                    hint="exclave verify   # names every such object")
+    return Tampered(
+        "object-malformed",
+        "A stored object is not a well-formed sealed object",
+        why=why,
+        hint="exclave verify   # names every such object",
+    )

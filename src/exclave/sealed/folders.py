@@ -7,6 +7,7 @@ section 5.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,14 @@ def empty(path: bytes) -> Folder:
     """A folder without entries."""
     none = np.zeros(0, np.int64)
     return Folder(
-        path, [], np.zeros((0, STATS), np.int64), none, none, none, none, none,
+        path,
+        [],
+        np.zeros((0, STATS), np.int64),
+        none,
+        none,
+        none,
+        none,
+        none,
         np.zeros((0, DIGEST_BYTES), np.uint8),
     )
 
@@ -148,7 +156,7 @@ def extras_document(extras: dict[int, Extra]) -> dict[str, object]:
     return {str(row): _extra_document(extra) for row, extra in extras.items()}
 
 
-def extras_from(document: dict[str, dict[str, object]], rows: int) -> dict[int, Extra]:
+def extras_from(document: dict[str, dict[str, Any]], rows: int) -> dict[int, Extra]:
     """Extras out of a document. Raises Tampered or KeyError, ValueError, TypeError when malformed."""
     extras: dict[int, Extra] = {}
     for text, fields in document.items():
@@ -176,21 +184,21 @@ def _extra_document(extra: Extra) -> dict[str, object]:
     return document
 
 
-def _extra_from(fields: dict[str, object]) -> Extra:
+def _extra_from(fields: dict[str, Any]) -> Extra:
     extra = Extra()
     for name, value in fields.items():
-        match name, value:
-            case "target", str():
+        match name:
+            case "target":
                 extra["target"] = unb64(value)
-            case "twin", str():
+            case "twin":
                 extra["twin"] = unb64(value)
-            case "device", int():
-                extra["device"] = value
-            case "note", str():
-                extra["note"] = value
-            case "xattrs", list():
+            case "device":
+                extra["device"] = int(value)
+            case "note":
+                extra["note"] = str(value)
+            case "xattrs":
                 extra["xattrs"] = {unb64(key): unb64(content) for key, content in value}
-            case "holes", list():
+            case "holes":
                 extra["holes"] = [(int(start), int(length)) for start, length in value]
             case _:
                 raise ValueError("an unknown extra")

@@ -10,7 +10,7 @@ import numpy as np
 
 from exclave.crypto import hashing
 from exclave.errors import Tampered
-from exclave.listing import SIZE
+from exclave.listing import SIZE, Extra
 from exclave.sealed import folders
 from exclave.sealed.commits import Pack
 from exclave.sealed.folders import Folder, Ints
@@ -136,7 +136,7 @@ def _patched(before: Ints, runs: tuple[Ints, Ints, Ints], pages: int) -> tuple[I
 
 
 def _concatenated(parts: list[Folder]) -> Folder:
-    extras = {}
+    extras: dict[int, Extra] = {}
     before = 0
     for part in parts:
         extras |= {before + row: extra for row, extra in part.extras.items()}

@@ -52,4 +52,6 @@ def _record(record: bytes) -> tuple[bytes, Ints]:
 
 
 def _bad(why: str) -> Tampered:
-    return Tampered("index-broken", "A part of home's own index cannot be read", why=why, hint="exclave verify")
+    return Tampered(
+        "index-broken", "A part of home's own index cannot be read", why=why, hint="exclave verify"
+    )

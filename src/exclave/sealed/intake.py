@@ -206,7 +206,9 @@ class Intake:
     def finish(self) -> None:
         """All slabs have come. Raises Tampered when a file was left unfinished by the source."""
         if self._open is not None:
-            raise Tampered("source-damaged", "A file ended in the middle of its capture", hint="exclave protect")
+            raise Tampered(
+                "source-damaged", "A file ended in the middle of its capture", hint="exclave protect"
+            )
 
 
 class _LongFile:

@@ -102,7 +102,8 @@ def folder_records(
     first = 0
     while True:
         last = min(rows, first + ROWS_PER_RECORD)
-        within = int(np.searchsorted(starts, starts[first] + RUNS_PER_RECORD, side="right")) - 1
+        limit = int(starts[first]) + RUNS_PER_RECORD
+        within = int(np.searchsorted(starts, limit, side="right")) - 1
         last = max(min(last, within), first + 1) if rows else 0
         some = changes.rows(np.arange(first, last, dtype=np.int64)) if last - first < rows else changes
         moved = {row - first: patch for row, patch in patches.items() if first <= row < last}

@@ -9,13 +9,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from exclave import codec, instants
 from exclave.codec import unb64
-from exclave.crypto import hashing, open as crypto_open
+from exclave.crypto import hashing
+from exclave.crypto import open as crypto_open
 from exclave.crypto.hashing import DIGEST_BYTES
 from exclave.errors import Tampered
 from exclave.listing import STATS, TRAVELLING
@@ -170,10 +172,7 @@ def _packs(fields: dict[str, Any], columns: _Columns) -> PackTable:
     ids = bytes(columns.take(32 * rows))
     sizes = columns.integers(rows).tolist()
     return PackTable(
-        [
-            Pack(ObjectId(ids[32 * row : 32 * row + 32].hex()), numbers[row], sizes[row])
-            for row in range(rows)
-        ]
+        [Pack(ObjectId(ids[32 * row : 32 * row + 32].hex()), numbers[row], sizes[row]) for row in range(rows)]
     )
 
 
@@ -181,7 +180,11 @@ def _folder(fields: dict[str, Any], columns: _Columns) -> FolderChange:
     rows, runs = int(fields["rows"]), int(fields["runs"])
     blob = bytes(columns.take(int(fields["names"])))
     names = blob.split(b"\0")[:-1]
-    if len(names) != rows or (blob and not blob.endswith(b"\0")) or any(a >= b for a, b in zip(names, names[1:])):  # noqa: B905, RUF007 - pairs
+    if (
+        len(names) != rows
+        or (blob and not blob.endswith(b"\0"))
+        or any(first >= second for first, second in pairwise(names))
+    ):
         raise _bad("names that are not sorted, or not as many as rows")
     stats = np.zeros((rows, STATS), np.int64)
     stats[:, :TRAVELLING] = columns.integers(rows * TRAVELLING).reshape(TRAVELLING, rows).T
@@ -192,7 +195,12 @@ def _folder(fields: dict[str, Any], columns: _Columns) -> FolderChange:
     digests = np.frombuffer(columns.take(DIGEST_BYTES * rows), np.uint8).reshape(rows, DIGEST_BYTES)
     if (counts < 0).any() or counts.sum() != runs or (lens <= 0).any() or (refs < 0).any() or (ats < 0).any():
         raise _bad("impossible runs")
-    if lens.sum() > MAX_CHUNKS or (page_bytes < 0).any() or (page_bytes > 1 << 20).any() or (patched > 1).any():
+    if (
+        lens.sum() > MAX_CHUNKS
+        or (page_bytes < 0).any()
+        or (page_bytes > 1 << 20).any()
+        or (patched > 1).any()
+    ):
         raise _bad("impossible sizes")
     folder = Folder(
         unb64(fields["path"]), names, stats, page_bytes, counts, refs, lens, ats, digests,

@@ -14,7 +14,9 @@ from exclave.sealed.container import size_class
 from exclave.types import Buffer
 
 MAX_FRAMES = 1 << 20
-MAX_SLOTS = (1 << 20) - 1  # one less than a reference has room for: runs never seem to cross from pack to pack
+MAX_SLOTS = (
+    1 << 20
+) - 1  # one less than a reference has room for: runs never seem to cross from pack to pack
 MAX_FRAME_BYTES = 64 << 20
 _TOC_HEAD = struct.Struct("<II")
 _TRAILER = struct.Struct(">II")
@@ -192,4 +194,6 @@ def _check_bounds(frames: NDArray[np.int64], slots: NDArray[np.int64], limit: in
 
 
 def _bad(why: str) -> Tampered:
-    return Tampered("object-malformed", "The inside of a sealed object is malformed", why=why, hint="exclave verify")
+    return Tampered(
+        "object-malformed", "The inside of a sealed object is malformed", why=why, hint="exclave verify"
+    )

@@ -32,15 +32,15 @@ class Plan:
         rows = rows[wanted]
         pages = folder.page_bytes[rows]
         offsets = folder.run_ats[wanted] * np.where(pages > 0, pages, 1)
-        self._columns.append(
-            (folder.run_refs[wanted], folder.run_lens[wanted], files[rows], offsets, pages)
-        )
+        self._columns.append((folder.run_refs[wanted], folder.run_lens[wanted], files[rows], offsets, pages))
 
     def by_pack(self) -> Iterator[tuple[int, list[Run]]]:
         """Pack numbers, ascending, each with its runs in order of slots."""
         if not self._columns:
             return
-        refs, lens, files, offsets, pages = (np.concatenate(column) for column in zip(*self._columns, strict=True))
+        refs, lens, files, offsets, pages = (
+            np.concatenate(column) for column in zip(*self._columns, strict=True)
+        )
         order = np.lexsort((offsets, refs))
         packs = refs[order] >> SLOT_BITS
         starts = np.concatenate([np.zeros(1, np.int64), np.flatnonzero(np.diff(packs)) + 1, [len(order)]])

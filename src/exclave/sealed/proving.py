@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from exclave.crypto import hashing
 from exclave.crypto.hashing import blake3
@@ -18,7 +19,9 @@ class Prover:
     """
 
     id_key: bytes = field(repr=False)
-    wanted: dict[int, bytes] = field(default_factory=dict[int, bytes])  # file number -> digest in the manifest
+    wanted: dict[int, bytes] = field(
+        default_factory=dict[int, bytes]
+    )  # file number -> digest in the manifest
     paged: set[int] = field(default_factory=set[int])
     wrong: set[int] = field(default_factory=set[int])
     _chunks: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict[int, list[tuple[int, bytes]]])
@@ -30,7 +33,7 @@ class Prover:
             del self.wanted[file]
             return
         chunks = self._chunks.setdefault(file, [])
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             chunks.append((offset + start, blake3(data[start:end], key=key).digest()))
 
     def finish(self) -> None:

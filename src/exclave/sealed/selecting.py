@@ -22,7 +22,7 @@ def select(folders: dict[bytes, Folder], only: bytes) -> dict[bytes, Folder]:
     path = b""
     for part in only.split(b"/"):
         folder = folders[path]
-        keep = {part} | ({ROOT} if not path else set())
+        keep = {part} if path else {part, ROOT}
         rows = [row for row, entry in enumerate(folder.names) if entry in keep]
         chosen[path] = folder.rows(np.array(rows, dtype=np.int64))
         path = path + b"/" + part if path else part
@@ -50,7 +50,11 @@ def _with_own_content(folder: Folder, folders: dict[bytes, Folder], chosen: dict
             parent, _, name = orphans[row].rpartition(b"/")
             source = folders[parent]
             at = source.names.index(name)
-            counts[row], digests[row], pages[row] = source.run_counts[at], source.digests[at], source.page_bytes[at]
+            counts[row], digests[row], pages[row] = (
+                source.run_counts[at],
+                source.digests[at],
+                source.page_bytes[at],
+            )
             if at in source.extras:
                 extras[row] = source.extras[at]
         begin = source.run_starts() if source is not folder else starts

@@ -22,7 +22,12 @@ from typing import Any
 from exclave.crypto import sign
 from exclave.embassies.embassy import Embassy
 from exclave.registers.base import Register
+from exclave.registers.files.register import FilesRegister
+from exclave.registers.postgres.register import PostgresRegister
+from exclave.registers.sqlite.register import SqliteRegister
 from exclave.stores.base import Store
+from exclave.stores.directory import DirectoryStore
+from exclave.stores.object_store import ObjectStore
 from exclave.testing.world import World
 
 BOUNDARIES = ("fsync", "fdatasync", "rename", "replace", "link", "unlink")
@@ -62,8 +67,14 @@ def world_of(folder: Path) -> World:
 
 def start(folder: Path, boundary: str = "") -> subprocess.Popen[bytes]:
     """Begin a run in a process of its own."""
-    command = [sys.executable, "-m", "exclave.testing.dying_home", str(folder), *([boundary] if boundary else [])]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603 - ourselves
+    command = [
+        sys.executable,
+        "-m",
+        "exclave.testing.dying_home",
+        str(folder),
+        *([boundary] if boundary else []),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def ended(process: subprocess.Popen[bytes], timeout_seconds: float = 120) -> Ended:
@@ -80,26 +91,16 @@ def _register(home: dict[str, Any]) -> Register:
     source = home["source"]
     match home["kind"]:
         case "files":
-            from exclave.registers.files.register import FilesRegister
-
             return FilesRegister(Path(source))
         case "sqlite":
-            from exclave.registers.sqlite.register import SqliteRegister
-
             return SqliteRegister(Path(source))
         case _:
-            from exclave.registers.postgres.register import PostgresRegister
-
             return PostgresRegister(source)
 
 
 def _store(site: dict[str, str]) -> Store:
     if "directory" in site:
-        from exclave.stores.directory import DirectoryStore
-
         return DirectoryStore(Path(site["directory"]))
-    from exclave.stores.object_store import ObjectStore
-
     return ObjectStore(
         site["url"], endpoint=site["endpoint"], credentials_file=Path(site["credentials_file"])
     )

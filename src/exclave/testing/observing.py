@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from exclave.listing import AS_BEFORE, MODE, NO_CONTENT, ROOT, SIZE, STATS, Listing
-from exclave.registers.base import Event, Gap, Register, SameFolder
+from exclave.registers.base import Event, Register, SameFolder
 from exclave.registers.slabs import SLAB_BYTES, START, Slab, SlabPool
+from exclave.types import Gap
 
 _MEBIBYTE = 1 << 20
 

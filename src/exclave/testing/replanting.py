@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from exclave.registers.base import Gap
 from exclave.registers.files.rebuilding import TreeBuilder
 from exclave.testing.observing import Observation
+from exclave.types import Gap
 
 
 def replant(

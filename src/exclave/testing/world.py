@@ -87,7 +87,9 @@ class World:
         """A new epoch: another id and sealing key of the same register (same seed, for simplicity)."""
         self.keys = replace(self.keys, epoch=EpochId(os.urandom(8).hex()), id_key=os.urandom(32))
 
-    def protect(self, embassies: Sequence[Embassy] | None = None, *, patience_seconds: float = 5) -> Protected:
+    def protect(
+        self, embassies: Sequence[Embassy] | None = None, *, patience_seconds: float = 5
+    ) -> Protected:
         """One snapshot."""
         return protecting.protect(
             self.home,

@@ -22,7 +22,18 @@ def test_a_header_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("at", "value"),
     [(0, 0), (7, 2), (8, 0), (8, 4), (9, 2), (10, 0), (10, 5), (11, 1), (12, 0xFF), (15, 1)],
-    ids=["magic", "format", "kind 0", "kind 4", "suite", "nobody", "too many", "zero", "huge", "no size class"],
+    ids=[
+        "magic",
+        "format",
+        "kind 0",
+        "kind 4",
+        "suite",
+        "nobody",
+        "too many",
+        "zero",
+        "huge",
+        "no size class",
+    ],
 )
 def test_malformed_headers_are_refused(at: int, value: int) -> None:
     data = bytearray(HEADER.fixed())

@@ -14,14 +14,14 @@ import numpy as np
 
 from exclave.errors import Misconfigured, Unreachable
 from exclave.listing import DEVICE, GID, ROOT, UID, Listing
-from exclave.registers.base import Event, Gap, Prior, SameFolder, Told
+from exclave.registers.base import Event, Prior, SameFolder, Told
 from exclave.registers.files.attributes import Attributes
 from exclave.registers.files.owners import Owners
 from exclave.registers.files.reading import Outcome, Reader
 from exclave.registers.files.telling import Teller, stat_kinds
 from exclave.registers.files.walking import FOLDER_FLAGS, Ladder, Scan, join, scan
 from exclave.registers.slabs import Slab, SlabPool
-from exclave.types import Instant
+from exclave.types import Gap, Instant
 
 _WAITING_ROWS = 100_000  # bounds the listings that wait for a slab to be full
 _TELL_EVERY = 64  # folders between two reports of progress

@@ -7,8 +7,8 @@ import os
 import stat
 from dataclasses import dataclass
 
-from exclave.registers.base import Gap
 from exclave.registers.files.owners import local_ids
+from exclave.types import Gap
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 

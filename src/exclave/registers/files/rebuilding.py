@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from exclave.errors import Refused, Unreachable
 from exclave.listing import MODE, ROOT, SIZE, Extra, Listing
-from exclave.registers.base import Gap
 from exclave.registers.files.batches import Batch, Batches
 from exclave.registers.files.checking import check_names, data_bytes, impossible
 from exclave.registers.files.dressing import Dresser, Look
 from exclave.registers.files.durable import make_durable
 from exclave.registers.files.places import Places
 from exclave.registers.files.walking import FOLDER_FLAGS, join
+from exclave.types import Gap
 
 _KEPT_OPEN = 128  # descriptors of files that have a part of their content
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

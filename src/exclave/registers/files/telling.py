@@ -25,11 +25,12 @@ from exclave.listing import (
     Extra,
     Listing,
 )
-from exclave.registers.base import Gap, SameFolder
+from exclave.registers.base import SameFolder
 from exclave.registers.files.attributes import Attributes, by_name
 from exclave.registers.files.reading import Outcome, Reader
 from exclave.registers.files.walking import FOLDER_FLAGS, LINKS, Scan, columns, join
 from exclave.registers.slabs import Slab
+from exclave.types import Gap
 
 UNKNOWN_TIME = -1  # as CTIME: read this entry again next time, whatever it says
 CLOCK_TICK_NS = 50_000_000  # two changes within it may leave the same time on a file

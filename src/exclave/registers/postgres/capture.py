@@ -10,14 +10,14 @@ from typing import Any
 import psycopg
 
 from exclave.errors import ExclaveError, Misconfigured
-from exclave.registers.base import Event, Gap, Told
+from exclave.registers.base import Event, Told
 from exclave.registers.postgres import environment as surroundings
 from exclave.registers.postgres.backup import Backup
 from exclave.registers.postgres.clock import SourceClock
 from exclave.registers.postgres.connection import Session, Source
 from exclave.registers.postgres.streaming import Stopped, lsn_text
 from exclave.registers.slabs import SlabPool
-from exclave.types import Instant
+from exclave.types import Gap, Instant
 
 
 class PostgresCapture:
