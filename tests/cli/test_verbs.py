@@ -220,3 +220,20 @@ def test_every_list_has_its_shape(realm, say):
     assert say(realm, "config", "check")["ok"] is True
     assert say(realm, "version")["exclave"]
     assert "quorum-missing" in say(realm, "explain")["topics"]
+
+
+def test_a_sample_proves_little_and_takes_nothing_back(realm, say):
+    say(realm, "protect")
+    say(realm, "verify", "--sample", "0.5")
+    assert say(realm, "status", expect=3)["verdict"] == "unproven"
+    say(realm, "verify")
+    say(realm, "verify", "--sample", "0.5")
+    assert say(realm, "status")["verdict"] == "protected"
+
+
+def test_no_embassy_at_all_is_unreachable_and_nothing_is_lost(realm, say, tmp_path):
+    (tmp_path / "abroad").rename(tmp_path / "away")
+    failed = say(realm, "protect", expect=8)["failed"]
+    assert len(failed) == 2
+    (tmp_path / "away").rename(tmp_path / "abroad")
+    assert {row["sequence"] for row in say(realm, "protect")["snapshots"]} == {1}

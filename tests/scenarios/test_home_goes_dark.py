@@ -181,8 +181,9 @@ def test_a_second_activation_is_refused_while_the_first_stands(told):
 def test_stopping_ends_what_runs_and_keeps_what_was_restored(told, registers):
     root, _facts = told
     abroad = root / "luxembourg-site"
+    assert run(abroad, "activate", "--stop", expect=4)["id"] == "not-confirmed"
     assert run(abroad, "activate", "--stop", "--dry-run")["dry_run"] is True
-    stopped = run(abroad, "activate", "--stop")["activation"]
+    stopped = run(abroad, "activate", "--stop", "--yes")["activation"]
     assert stopped["ended"] is not None
     assert all(Path(row["place"]).exists() for row in registers.values())
     with pytest.raises(urllib.error.URLError):

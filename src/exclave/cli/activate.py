@@ -24,14 +24,22 @@ SAFE = "safe to interrupt: home is not touched; remove the half-restored folders
 @approved_request
 @click.option("--dark-since", metavar="TIME", help="When home went dark; the loss is counted to this moment.")
 @click.option("--stop", is_flag=True, help="Stop what the last activation started; what it restored stays.")
+@click.option("--yes", is_flag=True, help="Do not ask for the realm's name before stopping.")
 @click.option("--dry-run", is_flag=True, help="Say what would be opened and started; open nothing.")
 @standard
 def command(
-    call: Call, request: Path, approvals: tuple[Path, ...], dark_since: str | None, stop: bool, dry_run: bool
+    call: Call,
+    *,
+    request: Path,
+    approvals: tuple[Path, ...],
+    dark_since: str | None,
+    stop: bool,
+    yes: bool,
+    dry_run: bool,
 ) -> int:
     """Open what custodians approved, restore its registers here, check them, and start what serves them."""
     if stop:
-        return _stop(call, dry_run)
+        return _stop(call, yes=yes, dry_run=dry_run)
     if dry_run:
         return _rehearse(call, request, approvals)
     began, dark = now(), instant(dark_since) if dark_since else None
@@ -73,7 +81,7 @@ def records(call: Call) -> Path:
     return call.config().state / "activations"
 
 
-def _stop(call: Call, dry_run: bool) -> int:
+def _stop(call: Call, *, yes: bool, dry_run: bool) -> int:
     from exclave import wiring
     from exclave.flows import activation_record
     from exclave.flows.activate import end
@@ -82,6 +90,9 @@ def _stop(call: Call, dry_run: bool) -> int:
     config = call.config()
     activation = activation_record.running(records(call))
     running = services(wiring.services(config))
+    names = ", ".join(served.name for served in activation.registers)
+    if not dry_run:
+        call.out.confirm(config.realm.name, f"This ends {names} for everybody who uses them here", yes=yes)
     for served in activation.registers:
         call.out.line(f"{'would stop' if dry_run else 'stopping'} {served.name} ({served.address})")
     if not dry_run:

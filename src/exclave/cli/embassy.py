@@ -79,6 +79,8 @@ def add(
     call.forget()
     call.out.line(f"embassy {name} ({row['kind']}) is added.")
     probed = None if no_probe else _probe(call, call.config().embassy(name))
+    if call.config().home is not None and call.config().realm.id is not None:
+        call.out.line("Next: exclave ceremony --as FOLDER, which brings it the realm's papers.")
     call.out.document(embassy=row, dry_run=False, probe=probed)
     return 0
 

@@ -67,7 +67,8 @@ def add(
     else:
         write(call.file, "register", row)
         call.out.line(f"register {name} ({kind}) is added as {row['id']}.")
-        call.out.line("Next: exclave ceremony, which makes the key that it is sealed with.")
+        following = "exclave ceremony --as FOLDER" if call.config().realm.id else "exclave ceremony"
+        call.out.line(f"Next: {following}, which makes the key that it is sealed with.")
     call.out.document(register=row, dry_run=dry_run)
 
 

@@ -29,16 +29,12 @@ class Row:
     proofs: dict[str, Proof]
 
     def proven(self) -> Proof | None:
-        """The newest good proof of a copy that holds the newest snapshot."""
-        good = [
-            self.proofs[name]
-            for name in self.standing.holders
-            if name in self.proofs and self.proofs[name].good
-        ]
-        return max(good, key=lambda proof: proof.at, default=None)
+        """The newest proof, of every byte, among the copies that hold the newest snapshot."""
+        known = [self.proofs[name] for name in self.standing.holders if name in self.proofs]
+        return max((one for one in known if one.whole()), key=lambda proof: proof.at, default=None)
 
     def word(self) -> str:
-        """The verdict in one word; green only with a proof that is fresh and covers the newest snapshot."""
+        """The verdict in one word; green only with a fresh proof of every byte of one copy."""
         if any(not proof.good for proof in self.proofs.values()):
             return "damaged"
         if self.standing.verdict is not Verdict.PROTECTED:

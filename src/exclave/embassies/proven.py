@@ -23,6 +23,10 @@ class Proof:
     sample: float
     good: bool
 
+    def whole(self) -> bool:
+        """Whether every byte was read and was good."""
+        return self.good and self.sample >= 1
+
 
 def load(state: Path, register: RegisterId) -> dict[str, Proof]:
     """Proofs of a register by embassy. A damaged note counts as none: then it is not known."""
@@ -39,7 +43,16 @@ def load(state: Path, register: RegisterId) -> dict[str, Proof]:
 
 
 def save(state: Path, register: RegisterId, proofs: Mapping[str, Proof]) -> None:
-    """Note fresh proofs; those of other embassies stay. Durable on return."""
+    """Note fresh proofs; those of other embassies stay. Durable on return.
+
+    A good sample does not take the place of a proof of every byte.
+    """
+    before = load(state, register)
+    fresh = {
+        name: proof
+        for name, proof in proofs.items()
+        if not (proof.good and not proof.whole() and name in before and before[name].whole())
+    }
     path = _path(state, register)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {
@@ -49,7 +62,7 @@ def save(state: Path, register: RegisterId, proofs: Mapping[str, Proof]) -> None
             "sample": proof.sample,
             "good": proof.good,
         }
-        for name, proof in (load(state, register) | dict(proofs)).items()
+        for name, proof in (before | fresh).items()
     }
     draft = path.with_suffix(".new")
     with draft.open("w", encoding="utf-8") as stream:

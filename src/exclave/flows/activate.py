@@ -1,8 +1,8 @@
 """Activate: registers restored from what the embassies hold, checked, and started where home cannot be reached.
 
 For each register of the approved request: choose the snapshot, restore it, let its own kind check it, start what
-serves it, write down what runs. The record is written after each register, so that all that was started can be
-stopped whatever happens next.
+serves it, write down what runs. The record is written before each start and after it, so that all that was started
+can be stopped whatever happens next.
 """
 
 from __future__ import annotations
@@ -90,14 +90,13 @@ def activate(
         watch.phase("check")
         rebuilder = ground.rebuilders.get(restored.kind)
         checks = rebuilder.finish(place, restored.environment).checks if rebuilder else []
+        served = _served(wanted, restored, checks)
         runtime = ground.runtimes.get(restored.kind)
         if runtime is not None:
-            watch.phase("start")
-        service = runtime.start(place.name, place) if runtime is not None else None
-        if runtime is not None and service is not None:
-            checks = [*checks, *runtime.check(service, restored.environment)]
-        served = _served(wanted, restored, checks, service, watch)
-        activation = replace(activation, registers=(*activation.registers, served))
+            records.save(ground.records, _with(activation, replace(served, service=place.name)))
+            served = _start(served, runtime, restored, watch)
+        phases, ready_seconds = watch.end()
+        activation = _with(activation, replace(served, phases=phases, ready_seconds=ready_seconds))
         records.save(ground.records, activation)
     return activation
 
@@ -145,10 +144,25 @@ class _Watch:
         self._name, self._since = "", now
 
 
-def _served(
-    wanted: Wanted, restored: Restored, checks: Sequence[Finding], service: Service | None, watch: _Watch
-) -> Served:
-    phases, ready = watch.end()
+def _with(activation: Activation, served: Served) -> Activation:
+    return replace(activation, registers=(*activation.registers, served))
+
+
+def _start(served: Served, runtime: Runtime, restored: Restored, watch: _Watch) -> Served:
+    watch.phase("start")
+    service = runtime.start(served.place.name, served.place)
+    checks = [_told(check) for check in runtime.check(service, restored.environment)]
+    return replace(
+        served,
+        service=service.name,
+        address=service.address,
+        pid=service.pid,
+        checks=[*served.checks, *checks],
+    )
+
+
+def _served(wanted: Wanted, restored: Restored, checks: Sequence[Finding]) -> Served:
+    """The register as it was laid out; what serves it is added when it has started."""
     return Served(
         name=restored.place.name,
         id=wanted.register,
@@ -157,13 +171,17 @@ def _served(
         consistent_at=restored.consistent_at,
         gaps=len(restored.gaps),
         place=restored.place,
-        service=service.name if service else "",
-        address=service.address if service else str(restored.place),
-        pid=service.pid if service else 0,
-        phases=phases,
-        ready_seconds=ready,
-        checks=[f"{check.level}: {check.text}" for check in checks],
+        service="",
+        address=str(restored.place),
+        pid=0,
+        phases={},
+        ready_seconds=0.0,
+        checks=[_told(check) for check in checks],
     )
+
+
+def _told(check: Finding) -> str:
+    return f"{check.level}: {check.text}"
 
 
 def _refuse_taken(place: Path) -> None:
