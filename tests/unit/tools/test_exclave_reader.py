@@ -11,12 +11,14 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import zstandard
 
 SEED = bytes(range(32))
 PAGE = 8192
@@ -569,11 +571,31 @@ def test_a_document_has_one_spelling(why: str, reader: ModuleType) -> None:
 
 
 def test_a_size_in_a_zstd_header_is_not_believed(reader: ModuleType) -> None:
-    import zstandard
-
     bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
-    with pytest.raises(reader.CheckError):
-        reader.inflate(memoryview(bomb), 100)
+    tracemalloc.start()
+    try:
+        with pytest.raises(reader.CheckError):
+            reader.inflate(memoryview(bomb), 100)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_object_that_grew_is_refused_before_it_is_read(story: Story, restore: Any, tmp_path: Path) -> None:
+    for kind, said in (("pack", "instead of"), ("manifest", "instead of"), ("commit", "bytes")):
+        path = objects(tmp_path, kind)[0]
+        whole = path.read_bytes()
+        os.truncate(path, 1 << 40)  # a hole; nobody has that much memory
+        code, _, told = restore()
+        assert (code, str(1 << 40) in told, said in told) == (7, True, True), told
+        path.write_bytes(whole)
+
+
+def test_a_signature_line_has_one_form(story: Story, restore: Any, tmp_path: Path) -> None:
+    own, commit = tmp_path / "own", objects(tmp_path, "commit")[0]
+    own.write_bytes(story.w.charter())
+    commit.write_bytes(commit.read_bytes().replace("\u2014 home".encode(), b"- home", 1))
+    assert "broken signature line" in restore(f"--charter={own}")[2]
 
 
 def test_the_store_keeps_its_own_names(story: Story, tmp_path: Path) -> None:
