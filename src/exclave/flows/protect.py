@@ -147,7 +147,7 @@ def _look(
     """
     signed = catalog.position
     known = None
-    if signed is not None and signed.depth < MAX_DEPTH and len(index):
+    if signed is not None and signed.depth < MAX_DEPTH and len(index) and not index.dropped:
         known = Known(signed.term, signed.sequence, signed.commit_hash)
     register, verifier = home.keys.register, home.signer.verifier
     history = inspect.history(embassies, register, verifier, known=known)

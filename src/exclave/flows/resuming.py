@@ -27,12 +27,12 @@ class Resumed:
 
 
 def fill_index(index: ChunkIndex, history: History, keys: WriteKeys, embassies: Sequence[Embassy]) -> None:
-    """When home has lost its index, load it again from the parts it sealed abroad for itself.
+    """When home has lost its index, or a part of it, load it again from the parts it sealed abroad for itself.
 
     An epoch that has no commit yet, or a part that no embassy can give, only costs sending chunks again.
     """
     commits = [commit for commit in history.commits if commit.epoch == keys.epoch and commit.index]
-    if not len(index) and commits:
+    if commits and (not len(index) or index.dropped):
         index.load(_records(commits, keys, Fetcher(embassies)))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyfastcdc import FastCDC
 
 from exclave.crypto import hashing
+from exclave.errors import Misconfigured
 
 MAX_CHUNK_BYTES = 1 << 20
 WHOLE_BYTES = 1 << 20  # files up to this size are one chunk
@@ -22,9 +23,16 @@ class ContentCutter:
     """
 
     def __init__(self, id_key: bytes) -> None:
-        seed = (
-            int.from_bytes(hashing.derive(id_key, "exclave/content-cutting/v1")[:8], "big") >> 1
-        )  # 63 bits at most
+        """Raises Misconfigured when the library's compiled module is missing: it would fall back to slow Python."""
+        if not FastCDC.__module__.startswith("pyfastcdc.cy"):
+            raise Misconfigured(
+                "cutter-not-compiled",
+                "The library that cuts files by content came without its compiled part",
+                why=f"{FastCDC.__module__} would be hundreds of times slower",
+                hint="pip install --force-reinstall pyfastcdc   # as a wheel for this platform",
+            )
+        # The library shifts its seed left once: 63 bits at most.
+        seed = int.from_bytes(hashing.derive(id_key, "exclave/content-cutting/v1")[:8], "big") >> 1
         self._cutter = FastCDC(AVERAGE_CUT_BYTES, min_size=MIN_CUT_BYTES, max_size=MAX_CHUNK_BYTES, seed=seed)
 
     def cut(self, data: memoryview, *, last: bool) -> Sequence[int]:
