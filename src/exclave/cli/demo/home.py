@@ -116,7 +116,6 @@ def kill(folder: Path) -> None:
 
 def psql(conninfo: str, sql: str) -> str:
     """Run SQL as an operator would; what it prints, without decoration. Raises Misconfigured."""
-    program = binaries.find(major()) / "psql"
     command: list[str | Path] = [
         psql_program(),
         "--no-psqlrc",

@@ -252,7 +252,7 @@ class Story:
         self.tell.say(f"cd {folder / ABROAD}, and then:")
         self.tell.say("  exclave verify                              every stored byte, without any key")
         self.tell.say("  exclave where land                          every copy, and when it was last proven")
-        self.tell.say("  exclave restore gazette 2020 --to ./2020    a folder out of the sealed Gazette")
+        self.tell.say("  exclave restore gazette 2020 --to ./back    a folder out of the sealed Gazette")
         self.tell.say("  exclave activate --stop                     ends what was started")
         self.tell.say(
             "exclave demo --clean (or make demo-clean) removes it all. How it works: docs/, ARCHITECTURE.md."
