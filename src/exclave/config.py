@@ -74,11 +74,10 @@ class EmbassyConfig:
 
 @dataclass(frozen=True, slots=True)
 class ActivationConfig:
-    """Where registers are rebuilt and started. Port 0 takes a free one; no `postgres` folder: the one found."""
+    """Where registers are rebuilt and started, on loopback. Port 0: any free one; no `postgres`: the one found."""
 
     place: Path
     postgres: Path | None
-    address: str
     postgres_port: int
     documents_port: int
 
@@ -226,7 +225,6 @@ def _activation(table: Table) -> ActivationConfig:
     activation = ActivationConfig(
         place=table.path("place", "activated"),
         postgres=table.maybe_path("postgres"),
-        address=table.text("address", "127.0.0.1"),
         postgres_port=table.number("postgres_port", 0, least=0, most=65_535),
         documents_port=table.number("documents_port", 0, least=0, most=65_535),
     )

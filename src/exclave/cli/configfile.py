@@ -42,8 +42,7 @@ _ACTIVATION = """
 place = "activated"
 # Folder of PostgreSQL's programs (the one with `postgres` in it). Without it: what is found on this machine.
 # postgres = "/usr/lib/postgresql/17/bin"
-address = "127.0.0.1"
-# 0 takes a free port.
+# Services answer on this machine only; what the world sees stands in front of them. 0 takes a free port.
 postgres_port = 0
 documents_port = 0
 """
