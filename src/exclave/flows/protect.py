@@ -28,7 +28,7 @@ from exclave.index_files import ChunkIndex
 from exclave.listing import Listing
 from exclave.locks import exclusive
 from exclave.positions import Position
-from exclave.registers.base import Capture, Register, SameFolder
+from exclave.registers.base import Capture, Event, Register, SameFolder
 from exclave.registers.slabs import Slab, SlabPool
 from exclave.sealed import commits, container, manifest, names
 from exclave.sealed.assembly import Assembly
@@ -191,6 +191,10 @@ def _refuse_rollback(home: Home, history: History, signed: Position) -> None:
     )
 
 
+def _is_slab(event: Event) -> bool:
+    return isinstance(event, Slab)
+
+
 class _Snapshot:
     """One run's state, from the first slab to the commit."""
 
@@ -229,7 +233,7 @@ class _Snapshot:
 
     def read(self, capture: Capture) -> None:
         """Everything the register has."""
-        with ahead(capture.changes(), AHEAD) as events:
+        with ahead(capture.changes(), AHEAD, heavy=_is_slab) as events:
             for event in events:
                 match event:
                     case Slab():

@@ -95,7 +95,8 @@ class Assembly:
         folder, patches = self._folder(listing, prior)
         digest = folders.folder_digest(folder, self._list_key)
         regular = (folder.stats[:, MODE] & 0o170000) == stat.S_IFREG
-        summary = Summary(digest, int(regular.sum()), int(folder.stats[regular, SIZE].sum()))
+        # Only regular files have a size.
+        summary = Summary(digest, int(np.count_nonzero(regular)), int(folder.stats[:, SIZE].sum()))
         self._summaries[listing.path] = summary
         self._next.put(folder, summary)
         if self._full:
