@@ -35,6 +35,14 @@ def load(folder: Path) -> Position | None:
         return None
 
 
+def save(folder: Path, position: Position) -> None:
+    """Note what a party that is not home has seen; losing it only means that the next look reads more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"{HEAD_FILE}.new"
+    draft.write_text(json.dumps({"position": document(position)}), encoding="ascii")
+    draft.replace(folder / HEAD_FILE)
+
+
 def document(position: Position) -> dict[str, Any]:
     """As it is written in the head file."""
     return {

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from exclave.flows.papers import Papers
     from exclave.flows.protect import Home
     from exclave.flows.status import Asked
+    from exclave.flows.writers import Written
     from exclave.registers.base import Finding, Rebuilder, Register
     from exclave.runtimes.base import Runtime
     from exclave.stores.base import Probe, Store
+    from exclave.types import RegisterId
 
 _SECRET_LIMIT = 1 << 20
 _PAPERS_SECONDS = 10.0
@@ -173,20 +175,48 @@ def asked(config: Config, name: str | None = None) -> list[Asked]:
     from exclave import positions
     from exclave.flows.status import Asked
 
-    known = papers(config)
-    names = {row.id: row.name for row in config.registers} or known.annex.registers
+    rows = {row.register: row for row in written(config)}
+    names = {row.id: row.name for row in config.registers} or {key: row.name for key, row in rows.items()}
     if name is not None:
-        chosen = config.register(name).id if config.registers else known.annex.register(name)
-        names = {chosen: name}
+        if name not in names.values():
+            config.register(name)  # raises, naming the nearest
+        names = {key: one for key, one in names.items() if one == name}
     return [
         Asked(
-            name=name,
+            name=one,
             register=identity,
-            writers=[entry.writer for entry in known.charter.registers if entry.id == identity],
-            remembered=positions.load(config.state / "registers" / identity / "catalog"),
+            writers=rows[identity].writers if identity in rows else (),
+            remembered=positions.load(config.state / "registers" / identity / "catalog")
+            or positions.load(seen(config, identity)),
         )
-        for identity, name in names.items()
+        for identity, one in names.items()
     ]
+
+
+def seen(config: Config, register: RegisterId) -> Path:
+    """The folder with the newest snapshot that this party saw abroad, when it is not home."""
+    return config.state / "seen" / register
+
+
+def written(config: Config) -> list[Written]:
+    """The charter's registers and their writers, verified now or, for the same papers, before."""
+    from exclave.flows import writers
+
+    place = config.realm
+    known = writers.recall(config.state, writers.digest(place.id, place.charter, place.annex))
+    if known is not None:
+        return known
+    verified = papers(config)
+    rows = [
+        writers.Written(
+            identity,
+            name,
+            tuple(entry.writer for entry in verified.charter.registers if entry.id == identity),
+        )
+        for identity, name in verified.annex.registers.items()
+    ]
+    writers.remember(config.state, writers.digest(place.id, place.charter, place.annex), rows)
+    return rows
 
 
 def embassies(config: Config, *, patience_seconds: float | None = None) -> list[Embassy]:

@@ -11,9 +11,10 @@ from exclave import instants
 from exclave.cli.options import Call, standard
 from exclave.cli.progress import span
 from exclave.cli.words import SECOND, age, clock, now
+from exclave.config import Config
 from exclave.embassies.proven import Proof
 from exclave.errors import Misconfigured
-from exclave.flows.status import Standing, Verdict
+from exclave.flows.status import Asked, Standing, Verdict
 
 FRESH_SECONDS = 7 * 86_400
 _COLOURS = {"protected": "green", "unproven": "yellow", "thin": "yellow", "unknown": "magenta"}
@@ -71,6 +72,7 @@ def command(call: Call) -> int:
             Row(standing.result(), proven.load(config.state, one.register))
             for one, standing in zip(asked, looks, strict=True)
         ]
+    _remember(config, asked, rows)
     worst = max((row.word() for row in rows), key=_ORDER.index)
     sentence = _sentence(rows, worst, len(embassies))
     if not call.out.as_json:
@@ -85,6 +87,30 @@ def command(call: Call) -> int:
             call.out.line(f"{row.standing.name}: {name} {why}")
     call.out.document(verdict=worst, sentence=sentence, registers=[_fields(row) for row in rows])
     return _EXIT.get(worst, 7)
+
+
+def _remember(config: Config, asked: list[Asked], rows: list[Row]) -> None:
+    """A party that is not home notes what it saw: the next look is cheaper, and tells when less is shown."""
+    from exclave import positions, wiring
+    from exclave.positions import Position
+
+    for one, row in zip(asked, rows, strict=True):
+        newest, at = row.standing.newest, row.standing.at
+        if config.home is not None or newest is None or at is None:
+            continue
+        if one.remembered is None or newest.sequence > one.remembered.sequence:
+            seen = Position(
+                epoch="",
+                term=newest.term,
+                sequence=newest.sequence,
+                commit_hash=newest.id,
+                at=at,
+                gaps=row.standing.gaps,
+                manifest=(),
+                depth=0,
+                next_pack=0,
+            )
+            positions.save(wiring.seen(config, one.register), seen)
 
 
 def _sentence(rows: list[Row], worst: str, embassies: int) -> str:

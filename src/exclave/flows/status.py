@@ -47,6 +47,7 @@ class Standing:
     holders: tuple[str, ...]
     behind: dict[str, str]  # embassies without the newest snapshot, and why
     why: str = ""
+    newest: Known | None = None  # verified now: what a next look may start from
 
 
 def look(asked: Asked, embassies: Sequence[Embassy], *, copies: int) -> Standing:
@@ -82,6 +83,7 @@ def look(asked: Asked, embassies: Sequence[Embassy], *, copies: int) -> Standing
         gaps=last.gaps if last else seen.gaps if seen else 0,
         holders=holders,
         behind=behind,
+        newest=Known(last.term, last.sequence, history.head_hash) if last else known,
     )
 
 
