@@ -237,3 +237,24 @@ def test_no_embassy_at_all_is_unreachable_and_nothing_is_lost(realm, say, tmp_pa
     assert len(failed) == 2
     (tmp_path / "away").rename(tmp_path / "abroad")
     assert {row["sequence"] for row in say(realm, "protect")["snapshots"]} == {1}
+
+
+def test_a_party_abroad_notices_a_rollback_and_false_papers(realm, say, tmp_path):
+    say(realm, "protect")
+    say(realm, "protect")
+    site = tmp_path / "site"
+    site.mkdir()
+    realm_id = say(realm, "config", "show", "--effective")["effective"]["realm.id"]
+    annex = str(realm / "charter" / "annex.json")
+    say(site, "init", "--embassy", "--realm", "Test", "--realm-id", realm_id, "--annex", annex)
+    for name in "abc":
+        say(site, "embassy", "add", name, str(tmp_path / "abroad" / name), "--no-probe")
+    assert say(site, "status", expect=3)["verdict"] == "unproven"
+    assert {row["snapshot"] for row in say(site, "status", expect=3)["registers"]} == {2}
+    for commit in (tmp_path / "abroad").glob("*/r/*/commit/*/0000000000000002"):
+        commit.unlink()
+    assert say(site, "status", expect=7)["verdict"] == "rolled back"
+    kept = site / "charter" / "annex.json"
+    kept.write_bytes(kept.read_bytes().replace(b'"ledger"', b'"lodger"'))
+    assert say(site, "status", expect=7)["id"] == "annex-invalid"
+    assert say(site, "protect", expect=2)["id"] == "not-home"
