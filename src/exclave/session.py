@@ -1,7 +1,7 @@
 """Packs that are already abroad but not yet in a commit: what an interrupted `protect` need not do again.
 
 An append-only file. A pack is noted when no embassy needs its bytes any more; the next run asks the embassies
-whether they really have it. A half-written last record is ignored.
+whether they really have it. A half-written last record is cut off.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ class Session:
                 pack = Pack(ObjectId(pack_id.hex()), number, size)
                 found.append(Pending(pack, data[at + _RECORD.size : end]))
             at = end
+        if at < len(data):
+            with homedisk.usable(self._path):
+                os.truncate(self._path, at)  # what is noted next would lie behind it, unread
         return found
 
     def note(self, epoch: EpochId, pending: Pending) -> None:

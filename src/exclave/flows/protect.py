@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from exclave import positions
 from exclave.catalog import Catalog, NextCatalog, RememberedListings
 from exclave.crypto import hashing
 from exclave.crypto.sign import Signer
@@ -102,7 +103,7 @@ def protect(
         catalog = _catalog(home)
         index = stack.enter_context(ChunkIndex(home.folder / "index" / home.keys.epoch))
         history, sites = _look(home, embassies, catalog, index, copies, told)
-        resuming.fill_index(index, history, home.keys, sites)
+        resuming.fill_index(index, history, home.keys, sites, remembered=catalog.position is not None)
         session = Session(home.folder / "session")
         fanout = stack.enter_context(Fanout(sites, copies=copies, patience_seconds=patience_seconds))
         next_pack = catalog.position.next_pack if catalog.position else 0
@@ -145,12 +146,13 @@ def _look(
     when too few others are left, else after the snapshot. Raises Tampered when the chain is shorter than, or
     differs from, what this home signed.
     """
-    signed = catalog.position
+    follows = catalog.position
     known = None
-    if signed is not None and signed.depth < MAX_DEPTH and len(index) and not index.dropped:
-        known = Known(signed.term, signed.sequence, signed.commit_hash)
+    if follows is not None and follows.depth < MAX_DEPTH and len(index) and not index.dropped:
+        known = Known(follows.term, follows.sequence, follows.commit_hash)
     register, verifier = home.keys.register, home.signer.verifier
     history = inspect.history(embassies, register, verifier, known=known)
+    signed = positions.load(catalog.folder)  # also when the next snapshot cannot follow on it
     if signed is not None:
         _refuse_rollback(home, history, signed)
     sites = catching_up.in_step(embassies, history)

@@ -26,13 +26,23 @@ class Resumed:
     next_pack: int
 
 
-def fill_index(index: ChunkIndex, history: History, keys: WriteKeys, embassies: Sequence[Embassy]) -> None:
+def fill_index(
+    index: ChunkIndex,
+    history: History,
+    keys: WriteKeys,
+    embassies: Sequence[Embassy],
+    *,
+    remembered: bool,
+) -> None:
     """When home has lost its index, or a part of it, load it again from the parts it sealed abroad for itself.
 
-    An epoch that has no commit yet, or a part that no embassy can give, only costs sending chunks again.
+    Also when no snapshot is `remembered` that the embassies were seen to show: the index may then know chunks in
+    packs that no commit abroad names. An epoch that has no commit yet, or a part that no embassy can give, only
+    costs sending chunks again.
     """
     commits = [commit for commit in history.commits if commit.epoch == keys.epoch and commit.index]
-    if commits and (not len(index) or index.dropped):
+    lost = commits and (not len(index) or index.dropped)
+    if lost or (len(index) and not remembered):
         index.load(_records(commits, keys, Fetcher(embassies)))
 
 
@@ -46,20 +56,27 @@ def resume(
     *,
     next_pack: int,
 ) -> Resumed:
-    """Take over packs that were sent before a crash: those still abroad, brought to every embassy in step."""
+    """Take over packs that were sent before a crash: those still abroad, brought to every embassy in step.
+
+    Not those whose number has meanwhile become another pack's, in a commit of another home with the same keys (a
+    clone, or a copy that was restored): a reference is a number, and must never mean two packs.
+    """
     committed = {
         pack.id: pack.number
         for commit in history.commits
         if commit.epoch == keys.epoch
         for pack in commit.packs
     }
+    numbers = set(committed.values())
     noted = session.pending(keys.epoch)
     fetcher = Fetcher(embassies)
     taken: list[Pending] = []
     for pending in noted:
-        if pending.pack.id in committed or _bring(pending, keys, embassies, fetcher, fanout):
+        ours = committed.get(pending.pack.id) == pending.pack.number
+        free = pending.pack.number >= next_pack and pending.pack.number not in numbers
+        if ours or (free and _bring(pending, keys, embassies, fetcher, fanout)):
             index.add(pending.ids, index_parts.references(pending.pack.number, len(pending.ids) // 16))
-            if pending.pack.id not in committed:
+            if not ours:
                 taken.append(pending)
     used = [*committed.values(), *(pending.pack.number for pending in noted)]
     return Resumed(taken, max([next_pack, *(number + 1 for number in used)]))

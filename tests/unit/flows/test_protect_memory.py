@@ -1,0 +1,134 @@
+"""What home remembers is believed only as far as the embassies bear it out."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exclave.embassies.embassy import Embassy
+from exclave.errors import Tampered, Unreachable
+from exclave.flows import protect as protecting
+from exclave.flows.protect import Home
+from exclave.registers.memory import MemoryRegister
+from exclave.sealed.commits import Pack
+from exclave.session import Pending, Session
+from exclave.stores.base import Listed
+from exclave.stores.memory import MemoryStore
+from exclave.testing.world import Silent, World
+from exclave.types import Buffer, EpochId, ObjectId
+
+EPOCH = EpochId("ab" * 8)
+
+
+class Closing:
+    """A store that stops taking objects after some."""
+
+    def __init__(self, inner: MemoryStore, puts: int) -> None:
+        self._inner = inner
+        self._puts = puts
+
+    def put(self, name: str, data: Buffer) -> None:
+        """Passes the first ones on."""
+        if self._puts <= 0:
+            raise Unreachable("store-unreachable", "The store takes nothing more")
+        self._puts -= 1
+        self._inner.put(name, data)
+
+    def get(self, name: str, *, limit: int) -> bytes:
+        """Passed on."""
+        return self._inner.get(name, limit=limit)
+
+    def get_range(self, name: str, start: int, length: int) -> bytes:
+        """Passed on."""
+        return self._inner.get_range(name, start, length)
+
+    def size(self, name: str) -> int:
+        """Passed on."""
+        return self._inner.size(name)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        """Passed on."""
+        return self._inner.list(prefix, after=after)
+
+
+def _new_sites() -> list[Embassy]:
+    return [Embassy(f"new{number}", MemoryStore()) for number in range(3)]
+
+
+def _restored(world: World, place: Path, sequence: int | None = None) -> dict[bytes, bytes]:
+    world.restore(place, sequence=sequence)
+    return {path.name.encode(): path.read_bytes() for path in place.iterdir()}
+
+
+def test_packs_of_an_interrupted_run_never_share_a_number_with_those_of_a_cloned_home(tmp_path: Path) -> None:
+    rnd = random.Random(1)
+    stores = [MemoryStore(), MemoryStore()]
+    sites = [Embassy(f"site{number}", store) for number, store in enumerate(stores)]
+    world = World(tmp_path, MemoryRegister({b"a": rnd.randbytes(900_000)}), embassies=sites)
+    world.protect()
+    shutil.copytree(tmp_path / "state", tmp_path / "cloned")
+
+    def home(folder: str, files: dict[bytes, bytes]) -> Home:
+        return replace(world.home, register=MemoryRegister(files), folder=tmp_path / folder)
+
+    def protect(one: Home, embassies: list[Embassy]) -> int:
+        return protecting.protect(one, embassies, copies=2, patience_seconds=5, told=Silent()).sequence
+
+    ours = {b"ours": rnd.randbytes(34_000_000)}
+    theirs = {b"theirs": rnd.randbytes(34_000_000)}
+    closing = [Embassy(site.name, Closing(store, 2)) for site, store in zip(sites, stores, strict=True)]
+    with pytest.raises(Unreachable, match="can hold this"):
+        protect(home("state", ours), closing)
+    assert Session(tmp_path / "state" / "session").pending(world.keys.epoch)
+    assert protect(home("cloned", theirs), sites) == 2
+    assert protect(home("state", ours), sites) == 3
+    theirs[b"more"] = b"of it"
+    assert protect(home("cloned", theirs), sites) == 4
+    numbers = [pack.number for commit in world.commits() for pack in commit.packs]
+    assert len(set(numbers)) == len(numbers)
+    assert _restored(world, tmp_path / "3", 3) == ours
+    assert _restored(world, tmp_path / "4", 4) == theirs
+
+
+def test_an_index_without_a_catalogue_is_not_believed(tmp_path: Path) -> None:
+    files = {b"a": random.Random(1).randbytes(900_000)}
+    world = World(tmp_path, MemoryRegister(files))
+    world.protect()
+    shutil.rmtree(tmp_path / "state" / "catalog")
+    world.embassies = _new_sites()
+    assert world.protect().new_bytes == 900_000
+    assert _restored(world, tmp_path / "out") == files
+
+
+def test_a_rollback_is_noticed_also_when_a_new_epoch_begins(tmp_path: Path) -> None:
+    world = World(tmp_path, MemoryRegister({b"a": b"1"}))
+    world.protect()
+    world.rotate()
+    with pytest.raises(Tampered, match="do not show snapshot 1"):
+        world.protect(_new_sites())
+
+
+def test_a_rollback_is_noticed_also_when_the_rest_of_the_catalogue_is_damaged(tmp_path: Path) -> None:
+    world = World(tmp_path, MemoryRegister({b"a": b"1"}))
+    world.protect()
+    for tree in (tmp_path / "state" / "catalog").glob("tree-*"):
+        tree.write_bytes(b"")
+    with pytest.raises(Tampered, match="do not show snapshot 1"):
+        world.protect(_new_sites())
+
+
+def test_a_half_written_note_of_a_pack_does_not_hide_those_after_it(tmp_path: Path) -> None:
+    packs = [Pending(Pack(ObjectId(f"{number:064x}"), number, 4096), bytes(32)) for number in range(3)]
+    Session(tmp_path / "session").note(EPOCH, packs[0])
+    with (tmp_path / "session").open("ab") as file:
+        file.write(b"half of a record")
+    again = Session(tmp_path / "session")
+    assert again.pending(EPOCH) == packs[:1]
+    again.note(EPOCH, packs[1])
+    again.note(EPOCH, packs[2])
+    assert Session(tmp_path / "session").pending(EPOCH) == packs
