@@ -91,7 +91,7 @@ def restore(
         _write(reader, tree, laid.plan, builder, prover, told)
         gaps = builder.finish()
     told.phase("prove what was written")
-    _prove_paged(place, laid.paged, prover)
+    _read_back(place, laid.paged, prover)
     _refuse_wrong(prover, place)
     rebuilt = None
     if rebuilder is not None and not only:
@@ -123,7 +123,7 @@ class _Laid:
     """What was laid out: the plan of its content, and where files cut by page are."""
 
     plan: Plan
-    paged: dict[int, bytes]  # file number -> path in the register
+    paged: dict[int, tuple[bytes, int]]  # file number -> path in the register, size in bytes
     files: int = 0
     bytes: int = 0
 
@@ -139,8 +139,8 @@ def _lay_out(wanted: dict[bytes, Folder], builder: TreeBuilder, prover: Prover) 
             number = int(files[row])
             prover.wanted[number] = folder.digests[row].tobytes()
             if folder.page_bytes[row]:
-                prover.paged.add(number)
-                laid.paged[number] = path + b"/" + folder.names[row] if path else folder.names[row]
+                inside = path + b"/" + folder.names[row] if path else folder.names[row]
+                laid.paged[number] = inside, int(folder.stats[row, SIZE])
             laid.files += 1
             laid.bytes += int(folder.stats[row, SIZE])
     return laid
@@ -158,12 +158,13 @@ def _write(
                     frame, raw = piece.frame, packing.read_frame(plain, contents, piece.frame)
                 data = raw[piece.start : piece.stop]
                 builder.write(piece.file, piece.offset, data)
-                if not piece.paged:
+                if piece.paged:
+                    prover.wrote_pages(piece.file, piece.offset, data)
+                else:
                     prover.wrote(piece.file, piece.offset, data, piece.cuts)
                 written += len(data)
                 pieces += 1
             told.told(pieces, written)
-    prover.finish()
 
 
 def _opened(
@@ -180,12 +181,12 @@ def _opened(
         yield plain, packing.read_contents(plain), runs
 
 
-def _prove_paged(place: Path, paged: dict[int, bytes], prover: Prover) -> None:
-    """Read files cut by page back from disk and compare: their extents came from many packs."""
+def _read_back(place: Path, paged: dict[int, tuple[bytes, int]], prover: Prover) -> None:
+    """Files whose pages came out of order, from many packs, are read back from disk and compared."""
     buffer = memoryview(bytearray(EXTENT_BYTES))
-    for number, path in sorted(paged.items()):
+    for number in prover.finish({number: size for number, (_, size) in paged.items()}):
         extents: list[bytes] = []
-        with open(os.fsencode(place) + b"/" + path, "rb", buffering=0) as file:
+        with open(os.fsencode(place) + b"/" + paged[number][0], "rb", buffering=0) as file:
             while size := _fill(file, buffer):
                 extents.append(hashing.digest(buffer[:size], prover.id_key))
         prover.read_back(number, extents)

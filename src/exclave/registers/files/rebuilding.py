@@ -24,9 +24,12 @@ from exclave.registers.files.dressing import Dresser, Look
 from exclave.registers.files.durable import make_durable
 from exclave.registers.files.places import Places
 from exclave.registers.files.walking import FOLDER_FLAGS, join
+from exclave.registers.files.writeback import Writeback
 from exclave.types import Gap
 
 _KEPT_OPEN = 128  # descriptors of files that have a part of their content
+_LONG_BYTES = 1 << 20  # files of at least this are written back as soon as they are complete
+_WRITTEN_BACK_BYTES = 64 << 20  # and longer ones every so often
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODES = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFCHR)
@@ -55,6 +58,8 @@ class TreeBuilder:
         self._nodes: list[tuple[int, bytes, Look, int]] = []  # folder, name, look, device number
         self._twins: list[tuple[int, bytes, bytes]] = []  # folder, name, path of the content
         self._gaps: list[Gap] = []
+        self._writeback = Writeback()
+        self._unsettled: dict[int, int] = {}  # file number -> bytes since it was last written back
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +74,11 @@ class TreeBuilder:
         while self._open:
             os.close(self._open.popitem()[1])
         self._places.close()
-        if self._top >= 0:
+        if self._top < 0:
+            return
+        try:
+            self._writeback.settle()
+        finally:
             os.close(self._top)
             self._top = -1
 
@@ -120,7 +129,7 @@ class TreeBuilder:
                 _put(descriptor, data, batch.places(at, offset, size))
                 if not left:
                     self._complete(batch, at, descriptor, -1)
-                    os.close(self._open.pop(file_number))
+                self._settle_part(file_number, descriptor, size, complete=not left)
         except OSError as error:
             raise self._unwritable(error, join(self._places.path(batch.folder), batch.names[at])) from error
         batch.left[at] = left
@@ -140,6 +149,7 @@ class TreeBuilder:
                 if look_or_none is not None:
                     path = self._places.path(number)
                     self._dresser.file(self._places.open(number), look_or_none, -1, path)
+            self._writeback.settle()
             make_durable(self._top)
         except OSError as error:
             raise self._unwritable(error, b"") from error
@@ -208,6 +218,20 @@ class TreeBuilder:
             _prepare(descriptor, batch, at)
         self._open[number] = descriptor
         return descriptor
+
+    def _settle_part(self, number: int, descriptor: int, size: int, *, complete: bool) -> None:
+        """Write a file back when it is complete, and a very long one now and then; short ones wait for the end."""
+        written = self._unsettled.pop(number, 0) + size
+        if complete:
+            del self._open[number]
+            if written < _LONG_BYTES:
+                os.close(descriptor)
+            else:
+                self._writeback.hand_over(descriptor)
+        elif written < _WRITTEN_BACK_BYTES:
+            self._unsettled[number] = written
+        else:
+            self._writeback.hand_over(os.dup(descriptor))
 
     def _complete(self, batch: Batch, at: int, descriptor: int, born: int) -> None:
         """All bytes are there: the attributes."""
