@@ -64,7 +64,7 @@ class Exclave:
         shutil.rmtree(place, ignore_errors=True)
         (place / "home").mkdir(parents=True)
         self.place, self.subject, self.requests = place, subject, 0
-        self._do("init", "--realm", "bench")
+        self._do("init", "--realm", "bench", "--copies", "1")
         if subject.server is not None:
             source = ["--kind", "postgres", "--conninfo", subject.server.conninfo]
         else:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exclave.embassies.embassy import Embassy
-from exclave.errors import Tampered, Unreachable
+from exclave.errors import Misconfigured, Tampered, Unreachable
 from exclave.registers.memory import MemoryRegister
 from exclave.stores.base import Listed
 from exclave.stores.memory import MemoryStore
@@ -180,3 +180,9 @@ def test_a_new_epoch_begins_anew_and_old_snapshots_stay(tmp_path: Path) -> None:
     world.restore(tmp_path / "1", sequence=1)
     world.restore(tmp_path / "2", sequence=2)
     assert _read(tmp_path / "1") == _read(tmp_path / "2") == register.files
+
+
+def test_more_copies_than_embassies_is_a_mistake_in_the_settings(tmp_path: Path) -> None:
+    world = World(tmp_path, MemoryRegister({b"a": b"1"}), sites=1, copies=2)
+    with pytest.raises(Misconfigured, match="only 1"):
+        world.protect()
