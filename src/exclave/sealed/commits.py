@@ -10,11 +10,12 @@ from exclave import codec, instants
 from exclave.crypto import sign
 from exclave.crypto.sign import Signer, Verifier
 from exclave.errors import Tampered
+from exclave.sealed.container import MAX_OBJECT_BYTES
 from exclave.types import EpochId, Instant, ObjectId, RegisterId
 
 TYPE = b"exclave/commit/v1"
 FIRST = "0" * 64
-MAX_COMMIT_BYTES = 32 << 20
+MAX_COMMIT_BYTES = sign.MAX_NOTE_BYTES
 _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 
 
@@ -110,13 +111,13 @@ def decode(note: bytes, verifier: Verifier) -> Commit:
 def _part(row: dict[str, Any]) -> Part:
     if set(row) != {"id", "size"}:
         raise _bad("a part with other fields")
-    return Part(ObjectId(_hex(row["id"], 64)), _count(row["size"]))
+    return Part(ObjectId(_hex(row["id"], 64)), _size(row["size"]))
 
 
 def _pack(row: dict[str, Any]) -> Pack:
     if set(row) != {"id", "number", "size"}:
         raise _bad("a pack with other fields")
-    return Pack(ObjectId(_hex(row["id"], 64)), _count(row["number"]), _count(row["size"]))
+    return Pack(ObjectId(_hex(row["id"], 64)), _count(row["number"]), _size(row["size"]))
 
 
 def _hex(value: object, digits: int) -> str:
@@ -129,6 +130,13 @@ def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise _bad("a malformed number")
     return value
+
+
+def _size(value: object) -> int:
+    size = _count(value)
+    if size > MAX_OBJECT_BYTES:
+        raise _bad("an object that is larger than any can be")
+    return size
 
 
 def _flag(value: object) -> bool:

@@ -20,7 +20,7 @@ from exclave.crypto import hashing
 from exclave.crypto import open as crypto_open
 from exclave.crypto.hashing import DIGEST_BYTES
 from exclave.errors import Tampered
-from exclave.listing import STATS, TRAVELLING
+from exclave.listing import SIZE, STATS, TRAVELLING
 from exclave.sealed import container
 from exclave.sealed.commits import Pack, Part
 from exclave.sealed.folders import Digests, Folder, Ints, extras_from
@@ -31,6 +31,9 @@ from exclave.types import EpochId, Gap, ObjectId, RegisterId
 
 MAX_COLUMN = 1 << 26
 MAX_CHUNKS = 1 << 28  # of one folder: 2 TiB of pages of 8 KiB
+MAX_PAGE_BYTES = 1 << 20
+MAX_REFERENCE = 1 << 62
+MAX_PLACE = 1 << 53  # where a run may begin in its file
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ def _head(fields: dict[str, Any]) -> Head:
         sequence=int(fields["sequence"]),
         consistent_at=instants.from_text(fields["consistent_at"]),
         position=str(fields["position"]),
-        parents=tuple(Part(_object_id(row["id"]), int(row["size"])) for row in fields["parents"]),
+        parents=tuple(Part(_object_id(row["id"]), _object_size(row["size"])) for row in fields["parents"]),
         depth=int(fields["depth"]),
         id_key=unb64(fields["id_key"], size=32),
         index_key=unb64(fields["index_key"], size=32),
@@ -172,7 +175,10 @@ def _packs(fields: dict[str, Any], columns: _Columns) -> PackTable:
     ids = bytes(columns.take(32 * rows))
     sizes = columns.integers(rows).tolist()
     return PackTable(
-        [Pack(ObjectId(ids[32 * row : 32 * row + 32].hex()), numbers[row], sizes[row]) for row in range(rows)]
+        [
+            Pack(ObjectId(ids[32 * row : 32 * row + 32].hex()), numbers[row], _object_size(sizes[row]))
+            for row in range(rows)
+        ]
     )
 
 
@@ -193,14 +199,12 @@ def _folder(fields: dict[str, Any], columns: _Columns) -> FolderChange:
     counts = columns.integers(rows)
     refs, lens, ats = np.cumsum(columns.integers(runs)), columns.integers(runs), columns.integers(runs)
     digests = np.frombuffer(columns.take(DIGEST_BYTES * rows), np.uint8).reshape(rows, DIGEST_BYTES)
-    if (counts < 0).any() or counts.sum() != runs or (lens <= 0).any() or (refs < 0).any() or (ats < 0).any():
+    # Each before their sum: sums of int64 wrap, and numpy trusts the counts that it is given.
+    if not _within(counts, 0, runs) or counts.sum() != runs or not _within(lens, 1, MAX_CHUNKS):
         raise _bad("impossible runs")
-    if (
-        lens.sum() > MAX_CHUNKS
-        or (page_bytes < 0).any()
-        or (page_bytes > 1 << 20).any()
-        or (patched > 1).any()
-    ):
+    if not _within(refs, 0, MAX_REFERENCE) or not _within(ats, 0, MAX_PLACE) or lens.sum() > MAX_CHUNKS:
+        raise _bad("impossible runs")
+    if not _within(page_bytes, 0, MAX_PAGE_BYTES) or (patched > 1).any() or (stats[:, SIZE] < 0).any():
         raise _bad("impossible sizes")
     folder = Folder(
         unb64(fields["path"]), names, stats, page_bytes, counts, refs, lens, ats, digests,
@@ -210,10 +214,21 @@ def _folder(fields: dict[str, Any], columns: _Columns) -> FolderChange:
     return FolderChange(folder, patched, removed, bytes.fromhex(fields["digest"]))
 
 
+def _within(values: Ints, lowest: int, highest: int) -> bool:
+    return not ((values < lowest) | (values > highest)).any()
+
+
 def _object_id(text: object) -> ObjectId:
     if not isinstance(text, str) or len(text) != 64 or len(bytes.fromhex(text)) != hashing.DIGEST_BYTES:
         raise _bad("a malformed object name")
     return ObjectId(text)
+
+
+def _object_size(size: object) -> int:
+    """Bounded, because an object is fetched whole."""
+    if not isinstance(size, int) or not 0 < size <= container.MAX_OBJECT_BYTES:
+        raise _bad("an object of an impossible size")
+    return size
 
 
 def _bad(why: str) -> Tampered:

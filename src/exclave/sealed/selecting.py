@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from exclave.errors import Tampered
 from exclave.listing import ROOT
 from exclave.sealed.folders import Folder, Ints
 
@@ -12,7 +13,7 @@ def select(folders: dict[bytes, Folder], only: bytes) -> dict[bytes, Folder]:
     """The folders of a snapshot that hold `only` (a path; no leading slash), itself kept under its path. Empty if none.
 
     Of the folders above it, only the entries that lead to it are kept. A hard link whose first name is left
-    out gets the content of that name.
+    out gets the content of that name. Raises Tampered when a folder or a first name is missing.
     """
     parent, _, name = only.rpartition(b"/")
     above = folders.get(parent)
@@ -21,6 +22,8 @@ def select(folders: dict[bytes, Folder], only: bytes) -> dict[bytes, Folder]:
     chosen: dict[bytes, Folder] = {}
     path = b""
     for part in only.split(b"/"):
+        if path not in folders:
+            raise _bad("a folder whose own folder is missing")
         folder = folders[path]
         keep = {part} if path else {part, ROOT}
         rows = [row for row, entry in enumerate(folder.names) if entry in keep]
@@ -48,6 +51,8 @@ def _with_own_content(folder: Folder, folders: dict[bytes, Folder], chosen: dict
         source, at = folder, row
         if row in orphans:
             parent, _, name = orphans[row].rpartition(b"/")
+            if not _has(folders, orphans[row]):
+                raise _bad("a hard link to a name that is missing")
             source = folders[parent]
             at = source.names.index(name)
             counts[row], digests[row], pages[row] = (
@@ -62,6 +67,10 @@ def _with_own_content(folder: Folder, folders: dict[bytes, Folder], chosen: dict
         pieces.append((source.run_refs[runs], source.run_lens[runs], source.run_ats[runs]))
     refs, lens, ats = (np.concatenate(column) for column in zip(*pieces, strict=True))
     return Folder(folder.path, folder.names, folder.stats, pages, counts, refs, lens, ats, digests, extras)
+
+
+def _bad(why: str) -> Tampered:
+    return Tampered("manifest-invalid", "A snapshot contradicts itself", why=why, hint="exclave verify")
 
 
 def _has(folders: dict[bytes, Folder], path: bytes) -> bool:
