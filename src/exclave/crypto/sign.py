@@ -18,6 +18,7 @@ from exclave.errors import Tampered
 
 MAX_NOTE_BYTES = 64 << 20
 MAX_SIGNATURE_LINES = 64
+MAX_LINE_BYTES = 16 << 10  # a signature of ML-DSA-65 takes 4.4 KB of it
 SEED_BYTES = 64  # Ed25519 seed 32, ML-DSA-65 seed 32
 VERIFIER_BYTES = 32 + 1952  # Ed25519 and ML-DSA-65 public keys
 _ED25519 = b"\x01"  # signature types of C2SP signed-note
@@ -110,9 +111,12 @@ def split(note: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
     end = note.rfind(b"\n\n")
     if end < 0 or not note.endswith(b"\n"):
         raise _bad("no signatures")
+    if (
+        len(note) - end > MAX_SIGNATURE_LINES * MAX_LINE_BYTES
+        or note.count(b"\n", end + 2) > MAX_SIGNATURE_LINES
+    ):
+        raise _bad("too many signatures, or too long ones")
     text, rows = note[: end + 1], note[end + 2 : -1].split(b"\n")
-    if len(rows) > MAX_SIGNATURE_LINES:
-        raise _bad("too many signatures")
     lines: list[tuple[str, bytes]] = []
     for row in rows:
         try:
