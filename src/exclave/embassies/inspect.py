@@ -13,6 +13,7 @@ from exclave.embassies.embassy import Embassy
 from exclave.errors import Misconfigured, NotThere, Tampered, Unreachable
 from exclave.sealed import commits, names
 from exclave.sealed.commits import FIRST, Commit
+from exclave.stores import naming
 from exclave.types import ObjectId, RegisterId
 
 
@@ -166,8 +167,17 @@ class _Reader:
     def read(self, after: str) -> Chain:
         """All good commits that are listed after a path and follow on what was read."""
         links: list[Link] = []
+        try:
+            return self._follow(after, links)
+        except Tampered as error:
+            if error.id == "history-forked":
+                raise
+            return self._chain(links, names.commits(self._register), error.why or error.what)
+
+    def _follow(self, after: str, links: list[Link]) -> Chain:
         for row in self._embassy.store.list(names.commits(self._register), after=after):
             try:
+                self._numbers(row.name)
                 note = self._embassy.store.get(row.name, limit=MAX_NOTE_BYTES)
                 commit = self.decode(row.name, note)
             except (Tampered, NotThere) as error:
@@ -184,11 +194,17 @@ class _Reader:
 
     def newest(self, known: Known) -> Chain:
         """For an embassy that does not reach the known commit: count, and verify the newest."""
+        try:
+            return self._count(known)
+        except Tampered as error:
+            return self._chain([], names.commits(self._register), error.why or error.what)
+
+    def _count(self, known: Known) -> Chain:
         newest = ""
         for row in self._embassy.store.list(names.commits(self._register)):
             try:
-                _, sequence = names.commit_number(row.name)
-            except ValueError:
+                _, sequence = self._numbers(row.name)
+            except Tampered:
                 continue
             if sequence != self.last + 1 or sequence >= known.sequence:
                 return self._chain([], row.name, f"commit {self.last + 1} is missing before it")
@@ -208,19 +224,23 @@ class _Reader:
 
     def decode(self, path: str, note: bytes) -> Commit:
         """The commit that a writer signed, if it is the one that its path says. Raises Tampered."""
-        try:
-            numbers = names.commit_number(path)
-        except ValueError as error:
-            raise _invalid("its path is not that of a commit") from error
+        numbers = self._numbers(path)
         commit = self._signed(note)
-        if (
-            path != names.commit(commit.register, commit.term, commit.sequence)
-            or commit.register != self._register
-        ):
+        if numbers != (commit.term, commit.sequence) or commit.register != self._register:
             raise _invalid("its path and its content do not belong together")
         if numbers[0] < self.term:
             raise _invalid("its term is lower than one before it")
         return commit
+
+    def _numbers(self, path: str) -> tuple[int, int]:
+        """Term and sequence in the path of a commit of this register. A host may list any path at all."""
+        try:
+            numbers = names.commit_number(path)
+        except ValueError as error:
+            raise _invalid("its path is not that of a commit") from error
+        if path != names.commit(self._register, *numbers):
+            raise _invalid("its path is not that of a commit")
+        return numbers
 
     def _signed(self, note: bytes) -> Commit:
         failure = _invalid("no writer of this register is known")
@@ -232,7 +252,7 @@ class _Reader:
         raise failure
 
     def _chain(self, links: list[Link], path: str, why: str) -> Chain:
-        return Chain(tuple(links), self.last, (Trouble(self._embassy.name, path, why),))
+        return Chain(tuple(links), self.last, (Trouble(self._embassy.name, naming.printable(path), why),))
 
 
 def _invalid(why: str) -> Tampered:

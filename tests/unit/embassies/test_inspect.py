@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from exclave.crypto.sign import Signer
+from exclave.embassies.embassy import Embassy
 from exclave.embassies.inspect import Known, history
 from exclave.errors import Tampered, Unreachable
+from exclave.sealed import names
 from exclave.sealed.commits import FIRST
+from exclave.stores.base import Listed
+from exclave.stores.directory import DirectoryStore
+from exclave.stores.memory import MemoryStore
 from exclave.testing.sealed_world import SealedWorld, world
 from exclave.testing.stores import tamper
 
@@ -159,3 +166,58 @@ def test_a_laggard_with_a_hole_is_told_with_a_known_commit_too() -> None:
     found = history(embassies, made.register, made.signer.verifier, known=known)
     assert found.heads == {"site0": 6, "site1": 1}
     assert [one.why for one in found.troubles] == ["commit 2 is missing before it"]
+
+
+class OddLister(MemoryStore):
+    """A bucket whose host puts a name of his own before all others."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.odd = name
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
+        yield Listed(prefix + self.odd, 10)
+        yield from super().list(prefix, after=after)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        " 0000001/0000000000000001",
+        "00000001/+000000000000001",
+        "\x1b[2Jx",
+        "a\nb",
+        "../../up",
+        "",
+        "00000001/1 ",
+    ],
+)
+def test_any_name_that_a_host_lists_is_his_own_trouble(odd: str, *, known: bool) -> None:
+    made, embassies, _, snapshots = world([3])
+    hostile = OddLister(odd)
+    for path, data in snapshots[0].items():
+        hostile.put(path, data)
+    mine = history(embassies, made.register, made.signer.verifier)
+    link = mine.links[1]
+    start = Known(link.commit.term, link.commit.sequence, link.id) if known else None
+    both = history([*embassies, Embassy("odd", hostile)], made.register, made.signer.verifier, known=start)
+    assert both.heads["site0"] == 3
+    assert both.head_sequence == 3
+    assert all(one.path.isprintable() for one in both.troubles)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_an_embassy_that_hides_its_commits_behind_a_link_stops_nobody(tmp_path: Path, *, known: bool) -> None:
+    made, embassies, _, _ = world([3])
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / "store" / names.commits(made.register).rstrip("/")
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "elsewhere")
+    mine = history(embassies, made.register, made.signer.verifier)
+    link = mine.links[1]
+    start = Known(link.commit.term, link.commit.sequence, link.id) if known else None
+    hostile = Embassy("link", DirectoryStore(tmp_path / "store"))
+    both = history([*embassies, hostile], made.register, made.signer.verifier, known=start)
+    assert both.head_sequence == 3
+    assert [one.embassy for one in both.troubles] == ["link"]
