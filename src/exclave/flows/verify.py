@@ -21,8 +21,9 @@ from exclave.errors import ExclaveError, Misconfigured, NotThere, Tampered, Unre
 from exclave.flows import paper_trail, wellformed
 from exclave.flows.verification import Looked, Problem, Report
 from exclave.flows.wellformed import Expected
-from exclave.sealed import names
+from exclave.sealed import container, names
 from exclave.sealed.commits import FIRST
+from exclave.stores import naming
 from exclave.stores.base import Listed
 from exclave.stores.wrapping import innermost
 from exclave.types import RegisterId
@@ -201,12 +202,10 @@ class _Run:
 
     def _sealed(self, embassy: Embassy, row: Listed, expected: Expected | None) -> None:
         looked = self.looked[embassy.name]
-        whole = self._sample is None or self._chance() < self._sample
-        fault = (
-            ""
-            if expected is None or expected.size == row.size
-            else (f"{row.size} bytes, where its commit says {expected.size}")
-        )
+        # What is longer than it may be is wrong unread: a host makes a file of exabytes out of holes.
+        fits = row.size <= container.MAX_OBJECT_BYTES if expected is None else row.size == expected.size
+        whole = fits and (self._sample is None or self._chance() < self._sample)
+        fault = "" if fits else f"{row.size} bytes, where {_allowed(expected)}"
         if whole and embassy.name not in self.unreachable:
             digest, start = hashlib.sha256(), b""
             try:
@@ -262,7 +261,7 @@ class _Run:
 
     def _problem(self, embassy: Embassy, path: str, error_id: str, why: str) -> None:
         with self._lock:
-            self.problems.append(Problem(embassy.name, path, error_id, why))
+            self.problems.append(Problem(embassy.name, naming.printable(path), error_id, why))
 
     def _count(self, looked: Looked, read: int, size: int) -> None:
         with self._lock:
@@ -272,6 +271,12 @@ class _Run:
             self._done[0] += 1
             self._done[1] += size
             self._told.told(*self._done)
+
+
+def _allowed(expected: Expected | None) -> str:
+    return (
+        f"its commit says {expected.size}" if expected else f"none has more than {container.MAX_OBJECT_BYTES}"
+    )
 
 
 def _bounded(pool: ThreadPoolExecutor, check: Callable[[Listed], None], rows: Sequence[Listed]) -> None:

@@ -109,7 +109,7 @@ class DirectoryStore:
                     mode = os.lstat(os.path.join(where, name)).st_mode
                     fits = naming.is_part(name) and len(inside) + len(name) <= naming.MAX_NAME
                     if not fits or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                        yield (inside + name).encode("utf-8", "backslashreplace").decode()
+                        yield naming.printable(inside + name)
 
     def _open_root(self) -> int:
         try:

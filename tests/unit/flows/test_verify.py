@@ -239,3 +239,27 @@ def test_links_and_odd_names_in_a_directory_are_named(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     report = check(made, [Embassy("site0", Retrying(store))])
     assert {one.path for one in report.problems} == {"charter", "odd name", "r/fifo"}
+
+
+def test_a_file_of_exabytes_is_named_and_not_read(tmp_path: Path) -> None:
+    made, embassies, _, snapshots = world([1])
+    store = DirectoryStore(tmp_path)
+    for path, data in snapshots[0].items():
+        store.put(path, data)
+    huge = names.pack(made.register, made.epoch, hashing.object_id(b"huge"))
+    (tmp_path / huge).parent.mkdir(exist_ok=True)
+    with (tmp_path / huge).open("wb") as stream:
+        stream.truncate(1 << 42)
+    report = check(made, [*embassies, Embassy("holes", store)])
+    assert found(report) == [("holes", huge, "object-damaged")]
+    assert report.embassies[1].read_bytes < 1 << 20
+
+
+def test_no_name_reaches_a_terminal_as_it_was_chosen(tmp_path: Path) -> None:
+    made, embassies, _, snapshots = world([1])
+    store = DirectoryStore(tmp_path)
+    for path, data in snapshots[0].items():
+        store.put(path, data)
+    (tmp_path / "x\x1b[2J\nerror[fake]: \u202e\x07").touch()
+    report = check(made, [*embassies, Embassy("names", store)])
+    assert [one.path for one in report.problems] == ["x\\x1b[2J\\nerror[fake]: \\u202e\\x07"]
