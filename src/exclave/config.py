@@ -135,7 +135,7 @@ def parse(text: str, file: Path) -> Config:
     """The checked settings in `text`, as if it were the content of `file` (absolute). Raises Misconfigured."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python takes
         raise _unreadable(file, error) from error
     top = Table(values, "", file)
     config = Config(
@@ -172,7 +172,7 @@ def _realm(table: Table) -> RealmConfig:
 def _home(table: Table) -> HomeConfig:
     home = HomeConfig(
         keys=table.path("keys", "keys"),
-        copies=table.number("copies", 1, least=1, most=64),
+        copies=table.number("copies", 2, least=1, most=64),
         patience_seconds=table.number("patience_seconds", 60, least=1, most=86_400),
     )
     table.end()

@@ -53,7 +53,13 @@ class Table:
 
     def path(self, key: str, default: str | None = None) -> Path:
         """A path, relative to the file."""
-        return self._file.parent / Path(self._take(key, str, default)).expanduser()
+        text = self._take(key, str, default)
+        if "\0" in text:
+            raise self.bad(key, "no path has a zero character")
+        try:
+            return self._file.parent / Path(text).expanduser()
+        except RuntimeError as error:
+            raise self.bad(key, "nobody here has the home folder that its ~ means") from error
 
     def maybe_path(self, key: str) -> Path | None:
         """A path, or None when absent."""
