@@ -17,6 +17,8 @@ from exclave.sealed.folders import Ints
 from exclave.sealed.packing import read_contents, read_frame
 from exclave.sealed.packstream import SLOT_BITS
 
+_PACKS = 1 << 63 - SLOT_BITS  # references are 63 bits
+
 
 def references(pack: int, chunks: int) -> Ints:
     """References of all chunks of a pack, in slot order."""
@@ -35,10 +37,11 @@ def read(data: bytes, index_key: bytes) -> Iterator[tuple[bytes, Ints]]:
         raw = read_frame(plain, contents, frame)
         for slot in range(*contents.slots_of(frame)):
             start = int(contents.starts[slot])
-            yield _record(bytes(raw[start : start + int(contents.slots[slot])]))
+            yield records_of(bytes(raw[start : start + int(contents.slots[slot])]))
 
 
-def _record(record: bytes) -> tuple[bytes, Ints]:
+def records_of(record: bytes) -> tuple[bytes, Ints]:
+    """(ids, references) of the pack in one record. Raises Tampered."""
     try:
         (length,) = struct.unpack_from(">I", record)
         fields = codec.decode(record[4 : 4 + length])
@@ -47,6 +50,8 @@ def _record(record: bytes) -> tuple[bytes, Ints]:
     except (struct.error, KeyError, TypeError, ValueError) as error:
         raise _bad("a record is malformed") from error
     if fields.get("record") != "ids" or len(ids) != rows * CHUNK_ID_BYTES or rows >= 1 << SLOT_BITS:
+        raise _bad("a record is malformed")
+    if not 0 <= pack < _PACKS:
         raise _bad("a record is malformed")
     return ids, references(pack, rows)
 
