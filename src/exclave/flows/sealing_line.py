@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from exclave.embassies.fanout import Fanout
+from exclave.errors import ExclaveError
 from exclave.sealed import container, names
 from exclave.sealed.commits import Pack, Part
 from exclave.sealed.keys import WriteKeys
@@ -41,6 +42,7 @@ class SealingLine:
         for _ in range(OBJECT_BUFFERS + spare_buffers):
             self._objects.put(None)
         self._noting = threading.Lock()
+        self._unnoted: ExclaveError | None = None
         self.packs: list[Pending] = []
         self.parts: dict[int, list[Part]] = {container.MANIFEST: [], container.INDEX: []}
         self.sealed_bytes = 0
@@ -63,6 +65,7 @@ class SealingLine:
         for future in self._work:
             future.result()
         self._work.clear()
+        self._raise_failures()
 
     def __enter__(self) -> Self:
         return self
@@ -99,10 +102,17 @@ class SealingLine:
 
     def _sent(self, buffer: bytearray, pending: Pending) -> None:
         self._objects.put(buffer)
-        with self._noting:
-            self._session.note(self._keys.epoch, pending)
+        try:
+            with self._noting:
+                self._session.note(self._keys.epoch, pending)
+        except (
+            ExclaveError
+        ) as error:  # in an embassy's thread, which must go on: raised to our caller instead
+            self._unnoted = error
 
     def _raise_failures(self) -> None:
+        if self._unnoted is not None:
+            raise self._unnoted
         for future in self._work:
             if future.done() and future.exception():
                 future.result()
