@@ -42,7 +42,8 @@ def catch_up(
     """Copy what `target` lacks of a history, commit by commit: its objects first, then the commit itself.
 
     Every copy is checked against the name and size that the signed commit gives; a bad one is passed over. Stop it
-    at any moment and call it again: it goes on where it was. `told` gets objects and bytes so far. Raises NotThere,
+    at any moment and call it again: it goes on where it was. `told` gets objects and bytes so far, after
+    each object, also after one that was there. Raises NotThere,
     Tampered, Unreachable when no source has an object, Refused when the target holds other bytes under its name.
     """
     fetcher = Fetcher([source for source in sources if source.name != target.name])
@@ -63,7 +64,7 @@ def catch_up(
                 data = fetcher.get(path, object_id, size)
                 _put(target, path, data)
                 objects, moved = objects + 1, moved + size
-                told(objects, moved)
+            told(objects, moved)
         head = link.commit.sequence
     return Copied(objects, moved, head)
 

@@ -21,7 +21,7 @@ from exclave.embassies import inspect
 from exclave.embassies.embassy import Embassy
 from exclave.embassies.fanout import Fanout
 from exclave.embassies.inspect import History, Known
-from exclave.errors import Tampered, Unreachable
+from exclave.errors import Misconfigured, Tampered, Unreachable
 from exclave.flows import catching_up, resuming
 from exclave.flows.ahead import ahead
 from exclave.flows.sealing_line import SealingLine
@@ -98,11 +98,18 @@ def protect(
     hold it (nothing is lost: run again), Refused("writer-fenced") when another writer has taken over, Tampered when
     the source is damaged or the embassies show less than this home has signed.
     """
+    if copies > len(embassies):
+        raise Misconfigured(
+            "copies-impossible",
+            f"{copies} embassies must hold a snapshot, and there are only {len(embassies)}",
+            why="what was asked for could never be reached",
+            hint="exclave embassy add --help   # or a smaller number for `copies` in exclave.toml",
+        )
     with exclusive(home.folder / "lock", what=f"protecting {home.name}"), ExitStack() as stack:
         told.phase("look at the embassies")
         catalog = _catalog(home)
         index = stack.enter_context(ChunkIndex(home.folder / "index" / home.keys.epoch))
-        history, sites = _look(home, embassies, catalog, index, copies, told)
+        history, sites = _look(home, embassies, catalog, index, copies, patience_seconds, told)
         resuming.fill_index(index, history, home.keys, sites, remembered=catalog.position is not None)
         session = Session(home.folder / "session")
         fanout = stack.enter_context(Fanout(sites, copies=copies, patience_seconds=patience_seconds))
@@ -126,7 +133,9 @@ def protect(
         behind: dict[str, str] = {}
         if len(holders) < len(embassies):
             told.phase("bring the others up to date")
-            behind = catching_up.catch_up(home.keys.register, home.signer.verifier, embassies, told)
+            behind = catching_up.catch_up(
+                home.keys.register, home.signer.verifier, embassies, told, patience_seconds=patience_seconds
+            )
         return snapshot.result(capture, frozenset(one.name for one in embassies) - behind.keys(), behind)
 
 
@@ -138,8 +147,9 @@ def _catalog(home: Home) -> Catalog:
 
 
 def _look(
-    home: Home, embassies: Sequence[Embassy], catalog: Catalog, index: ChunkIndex, copies: int, told: Told
-) -> tuple[History, list[Embassy]]:
+    home: Home, embassies: Sequence[Embassy], catalog: Catalog, index: ChunkIndex, copies: int,
+    patience_seconds: float, told: Told,
+) -> tuple[History, list[Embassy]]:  # fmt: skip
     """The chain of commits abroad, and the embassies that have all of it.
 
     Those that do not would otherwise get a commit without the ones before it; they are brought up to date first
@@ -158,7 +168,7 @@ def _look(
     sites = catching_up.in_step(embassies, history)
     if len(sites) < copies:
         told.phase("bring embassies up to date")
-        behind = catching_up.catch_up(register, verifier, embassies, told)
+        behind = catching_up.catch_up(register, verifier, embassies, told, patience_seconds=patience_seconds)
         sites = [one for one in embassies if one.name not in behind]
         if len(sites) < copies:
             raise Unreachable(
