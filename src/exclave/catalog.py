@@ -1,13 +1,12 @@
 """Home's memory of one register's last snapshot: a cache that makes the next one cheap, safe to lose.
 
 A folder on disk: `head.json` names the current generation (fsynced, replaced atomically); `tree-N` has every
-folder's columns; `pages-N-K` are page maps of long paged files. What `head.json` names is checked by digest before
-it is used; anything damaged counts as forgotten, never as true.
+folder's columns; `pages-N-K` are page maps of long paged files. It carries its own checksum and those of what
+it names; anything damaged counts as forgotten, never as true.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from collections.abc import Iterable
@@ -55,14 +54,16 @@ class Catalog:
     def load(cls, folder: Path) -> Catalog:
         """What is remembered in `folder`; nothing, when there is nothing or it is damaged."""
         try:
-            head = json.loads((folder / HEAD_FILE).read_bytes())
+            head = positions.decode_head((folder / HEAD_FILE).read_bytes())
             tree = (folder / head["tree"][0]).read_bytes()
             if _checksum(tree) != head["tree"][1]:
                 return cls(folder)
             position = positions.from_document(head["position"])
             pages = {unb64(path): (str(name), str(digest)) for path, (name, digest) in head["pages"].items()}
             return cls(folder, position, pages, _read_entries(tree), tree)
-        except (OSError, ValueError, KeyError, TypeError, IndexError, struct.error, ExclaveError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+            return cls(folder)
+        except (struct.error, ExclaveError):
             return cls(folder)
 
     def paths(self) -> Iterable[bytes]:
@@ -162,6 +163,8 @@ class NextCatalog:
         self._folder = prior.folder
         with homedisk.usable(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
+            # What cannot be kept at the end should be said at the beginning, before hours of reading and sending.
+            (self._folder / f"{HEAD_FILE}.new").touch()
         current = prior.position.sequence if prior.position else 0
         self._generation = f"{current + 1}-{os.getpid()}"
         self._blobs: dict[bytes, bytes | memoryview] = {}
@@ -210,7 +213,7 @@ class NextCatalog:
         }
         staged = self._folder / f"{HEAD_FILE}.new"
         with staged.open("wb") as file:
-            file.write(json.dumps(head).encode())
+            file.write(positions.encode_head(head))
             file.flush()
             os.fsync(file.fileno())
         staged.rename(self._folder / HEAD_FILE)
@@ -225,7 +228,7 @@ class NextCatalog:
             return None
         if any(not isinstance(blob, memoryview) for blob in self._blobs.values()):
             return None
-        return json.loads((self._folder / HEAD_FILE).read_bytes())["tree"] if self._blobs else None
+        return positions.decode_head((self._folder / HEAD_FILE).read_bytes())["tree"] if self._blobs else None
 
     def _write_tree(self) -> list[str]:
         name = f"tree-{self._generation}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from exclave.crypto import hashing
 from exclave.types import Instant
 
 HEAD_FILE = "head.json"
@@ -30,16 +31,36 @@ class Position:
 def load(folder: Path) -> Position | None:
     """The position that a catalogue folder names, or None when there is none or it is damaged."""
     try:
-        return from_document(json.loads((folder / HEAD_FILE).read_bytes())["position"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return from_document(decode_head((folder / HEAD_FILE).read_bytes())["position"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
+
+
+def encode_head(fields: dict[str, Any]) -> bytes:
+    """The head file: JSON that carries its own checksum, because one wrong digit in it would be believed."""
+    return json.dumps({**fields, "sum": _sum(fields)}).encode()
+
+
+def decode_head(data: bytes) -> dict[str, Any]:
+    """The inverse of `encode_head`. Raises ValueError, KeyError, TypeError when it is damaged."""
+    parsed = json.loads(data)
+    if not isinstance(parsed, dict):
+        raise ValueError("the head file is damaged")
+    fields = cast("dict[str, Any]", parsed)
+    if fields.pop("sum") != _sum(fields):
+        raise ValueError("the head file is damaged")
+    return fields
+
+
+def _sum(fields: dict[str, Any]) -> str:
+    return hashing.sha256(json.dumps(fields, sort_keys=True).encode()).hex()
 
 
 def save(folder: Path, position: Position) -> None:
     """Note what a party that is not home has seen; losing it only means that the next look reads more."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{HEAD_FILE}.new"
-    draft.write_text(json.dumps({"position": document(position)}), encoding="ascii")
+    draft.write_bytes(encode_head({"position": document(position)}))
     draft.replace(folder / HEAD_FILE)
 
 
