@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +74,7 @@ def load(realm: str | None, folder: Path, annex_file: Path) -> Papers:
 
 def fetch(store: Store, realm: str, annex_file: Path) -> Papers:
     """The same from an embassy's store; only the annex is local. A store may withhold the newest charter."""
-    notes: list[bytes] = []
-    for version in range(1, _LAST_VERSION):
-        try:
-            notes.append(store.get(charter_path(version), limit=MAX_CHARTER_BYTES))
-        except NotThere:
-            break
-    history = histories.verify(realm, notes)
+    history = histories.verify(realm, _charters(store))
     kept: dict[Wanted, bytes] = {}
     for entry in history.newest.registers:
         wanted = Wanted(entry.id, entry.epoch)
@@ -116,6 +110,7 @@ def assemble(history: History, annex_bytes: bytes, notes: Mapping[Wanted, bytes]
 def save(papers: Papers, folder: Path, annex_file: Path) -> None:
     """Write what is missing. Durable on return; charters and records are never replaced, the annex is."""
     custody = folder / "custody"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # by itself: parents get the mode of the umask
     custody.mkdir(parents=True, exist_ok=True, mode=0o700)
     for charter, note in zip(papers.history.charters, papers.history.notes, strict=True):
         create(folder / f"{charter.version:08x}.note", note)
@@ -164,6 +159,15 @@ def create(path: Path, data: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     _sync(path.parent)
+
+
+def _charters(store: Store) -> Iterator[bytes]:
+    """A store's charters, each read when the one before it was verified: a host may invent any number of them."""
+    for version in range(1, _LAST_VERSION):
+        try:
+            yield store.get(charter_path(version), limit=MAX_CHARTER_BYTES)
+        except NotThere:
+            return
 
 
 def _versions(folder: Path) -> range:

@@ -31,6 +31,7 @@ from exclave.types import RegisterId
 READ_BYTES = 2 << 20
 THREADS = 2
 QUEUED = 64
+MAX_PAPERS_BYTES = 64 << 20  # kept of one embassy's charters and custody records, which are judged together
 _START_BYTES = 4096  # enough of an object for its header
 
 Writers = Verifier | Sequence[Verifier]
@@ -96,6 +97,7 @@ class _Run:
         self._chance = chance
         self._lock = threading.Lock()
         self._done = [0, 0]
+        self._papers_bytes = 0
         self.looked: dict[str, Looked] = {}
         self.problems: list[Problem] = []
         self.unreachable: dict[str, str] = {}
@@ -172,6 +174,7 @@ class _Run:
                 for link in one.links[have:]:
                     elsewhere |= wellformed.named(link.commit)
         notes: dict[str, bytes] = {}
+        self._papers_bytes = 0
         looked = self.looked[embassy.name]
         looked.objects, looked.bytes = len(rows), sum(row.size for row in rows)
 
@@ -250,7 +253,11 @@ class _Run:
                 fault = wellformed.note_fault(row.name, data)
                 with self._lock:
                     if row.name.startswith(("charter/", "custody/")):
-                        notes[row.name] = data
+                        self._papers_bytes += len(data)
+                        if self._papers_bytes <= MAX_PAPERS_BYTES:
+                            notes[row.name] = data
+                        else:
+                            fault = fault or "there are more papers here than a realm has"
                     elif row.name.startswith("r/") and not fault:
                         looked.unnamed += 1
                         if any(row.name.startswith(names.commits(register)) for register in known):

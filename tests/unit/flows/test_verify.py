@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from exclave.crypto import hashing
+from exclave.crypto.sign import Signer
 from exclave.embassies.embassy import Embassy
 from exclave.flows.verification import Report
 from exclave.flows.verify import verify
@@ -263,3 +264,18 @@ def test_no_name_reaches_a_terminal_as_it_was_chosen(tmp_path: Path) -> None:
     (tmp_path / "x\x1b[2J\nerror[fake]: \u202e\x07").touch()
     report = check(made, [*embassies, Embassy("names", store)])
     assert [one.path for one in report.problems] == ["x\\x1b[2J\\nerror[fake]: \\u202e\\x07"]
+
+
+def test_no_embassy_makes_us_keep_more_papers_than_a_realm_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("exclave.flows.verify.MAX_PAPERS_BYTES", 1000)
+    made, embassies, _, _ = world([1])
+    store = DirectoryStore(tmp_path)
+    for number in range(2, 6):
+        note = Signer("nobody", secrets.token_bytes(64)).sign(b"exclave/charter/v1\nx\n")
+        store.put(f"charter/{number:08x}", note)
+    report = check(made, [*embassies, Embassy("papers", store)])
+    assert {one.why for one in report.problems if one.embassy == "papers"} == {
+        "there are more papers here than a realm has"
+    }
