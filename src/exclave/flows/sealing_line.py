@@ -105,10 +105,8 @@ class SealingLine:
         try:
             with self._noting:
                 self._session.note(self._keys.epoch, pending)
-        except (
-            ExclaveError
-        ) as error:  # in an embassy's thread, which must go on: raised to our caller instead
-            self._unnoted = error
+        except ExclaveError as error:
+            self._unnoted = error  # this is an embassy's thread, which must go on: our caller raises it
 
     def _raise_failures(self) -> None:
         if self._unnoted is not None:
