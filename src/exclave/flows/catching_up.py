@@ -26,8 +26,15 @@ class Told(Protocol):
 
 
 def in_step(embassies: Sequence[Embassy], history: History) -> list[Embassy]:
-    """The embassies that answer and have every commit there is."""
-    return [one for one in embassies if history.heads.get(one.name) == history.head_sequence]
+    """The embassies that answer, have every commit there is, and can take the next one.
+
+    Where something that no writer signed lies under the next number, its host put it there: that embassy falls
+    behind, and must not look like another writer who stops this one everywhere.
+    """
+    following = f"/{history.head_sequence + 1:016x}"
+    taken = {one.embassy for one in history.troubles if one.path.endswith(following)}
+    heads = {name: head for name, head in history.heads.items() if name not in taken}
+    return [one for one in embassies if heads.get(one.name) == history.head_sequence]
 
 
 def catch_up(
