@@ -19,6 +19,7 @@ from exclave.types import RegisterId
 FILE_NAME = "exclave.toml"
 REGISTER_KINDS = ("postgres", "sqlite", "files")
 EMBASSY_KINDS = ("directory", "s3", "azure", "gcs")
+NAME_WORDS = "lower-case letters, digits, dots, dashes and underscores, at most 63"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 _HEX32 = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _HEX64 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -181,7 +182,7 @@ def _home(table: Table) -> HomeConfig:
 
 def _register(table: Table) -> RegisterConfig:
     kind = table.one_of("kind", REGISTER_KINDS)
-    name, identity = table.text("name", of=NAME), RegisterId(table.text("id", of=_HEX32))
+    name, identity = _name(table), RegisterId(table.text("id", of=_HEX32))
     if kind == "postgres":
         conninfo = table.text("conninfo")
         if _PASSWORD.search(conninfo):
@@ -201,8 +202,15 @@ def _register(table: Table) -> RegisterConfig:
     return register
 
 
+def _name(table: Table) -> str:
+    name = table.text("name")
+    if not NAME.fullmatch(name):
+        raise table.bad("name", f"{name!r} is not made of {NAME_WORDS}")
+    return name
+
+
 def _embassy(table: Table) -> EmbassyConfig:
-    kind, name = table.one_of("kind", EMBASSY_KINDS), table.text("name", of=NAME)
+    kind, name = table.one_of("kind", EMBASSY_KINDS), _name(table)
     rate = table.number("rate_limit", 0, least=0, most=1 << 40)
     if kind == "directory":
         embassy = EmbassyConfig(name, kind, path=table.path("path"), rate_limit=rate)

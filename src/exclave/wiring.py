@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 _SECRET_LIMIT = 1 << 20
 _PAPERS_SECONDS = 10.0
+_NOT_GUARANTEED = {
+    "create-only": "store-not-create-only",
+    "ranges": "store-not-ranges",
+    "listing": "store-not-listing",
+    "locked": "store-not-locked",
+}
+_COPIES = "temporary"  # readable copies of databases while they are captured: ours alone, never in /tmp
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -66,7 +73,7 @@ def register(config: Config, name: str) -> Register:
     if row.kind == "sqlite":
         from exclave.registers.sqlite.register import SqliteRegister
 
-        return SqliteRegister(row.path)
+        return SqliteRegister(row.path, temporary=config.state / _COPIES)
     from exclave.registers.files.register import FilesRegister
 
     return FilesRegister(row.path, exclude=row.exclude)
@@ -79,13 +86,17 @@ def register_state(config: Config, name: str) -> Path:
 
 def home(config: Config, name: str) -> Home:
     """All that home needs to protect one register. Raises Misconfigured, Tampered, NotThere."""
-    from exclave import keyfiles
+    from exclave import homedisk, keyfiles
     from exclave.flows.protect import Home
 
     keys = config.at_home().keys
     charter = papers(config).charter
     row = config.register(name)
     entry = charter.register(row.id)
+    copies = config.state / _COPIES
+    with homedisk.usable(copies):
+        copies.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copies.chmod(0o700)
     return Home(
         name=row.name,
         register=register(config, name),
@@ -132,24 +143,31 @@ def probe(row: EmbassyConfig) -> Probe:
     return attempt(store(row))
 
 
-def embassy_findings(row: EmbassyConfig) -> list[Finding]:
-    """The same as results of a check."""
+def embassy_findings(config: Config, row: EmbassyConfig) -> list[Finding]:
+    """The same as results of a check, and noted for later. A folder without locks is as folders are."""
+    import time
+
+    from exclave.embassies import probed
     from exclave.registers.base import Finding
     from exclave.stores.base import Guarantee
+    from exclave.types import Instant
 
     seen = probe(row)
+    probed.save(config.state, row.name, seen, Instant(time.time_ns()))
     found = (
         [Finding("store-seen", "ok", f"seen to guarantee {', '.join(sorted(seen.kept))}")]
         if seen.kept
         else []
     )
     for guarantee, why in sorted(seen.broken.items()):
-        level = "warn" if guarantee is Guarantee.LOCKED else "fail"
-        found.append(
-            Finding(
-                f"store-not-{guarantee}", level, f"not {guarantee}: {why}", "exclave embassy list --probe"
-            )
-        )
+        name = _NOT_GUARANTEED[guarantee]
+        if guarantee is not Guarantee.LOCKED:
+            found.append(Finding(name, "fail", f"not {guarantee}: {why}", f"exclave explain {name}"))
+        elif row.kind == "directory":
+            text = "a folder has no retention locks: whoever holds its disk could delete what is there"
+            found.append(Finding(name, "ok", text))
+        else:
+            found.append(Finding(name, "warn", f"not {guarantee}: {why}", f"exclave explain {name}"))
     return found
 
 

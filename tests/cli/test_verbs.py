@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sqlite3
@@ -258,3 +259,96 @@ def test_a_party_abroad_notices_a_rollback_and_false_papers(realm, say, tmp_path
     kept.write_bytes(kept.read_bytes().replace(b'"ledger"', b'"lodger"'))
     assert say(site, "status", expect=7)["id"] == "annex-invalid"
     assert say(site, "protect", expect=2)["id"] == "not-home"
+
+
+def test_what_stops_every_register_is_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    for words in (["init"], ["register", "add", "a", "a"], ["register", "add", "b", "b"]):
+        assert run(words) == 0
+    assert run(["embassy", "add", "x", "x"]) == 0
+    capsys.readouterr()
+    assert run(["protect"]) == 2
+    assert capsys.readouterr().err.count("error[no-realm]") == 1
+
+
+def test_the_way_to_the_first_snapshot_is_told_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "papers").mkdir()
+    following: list[str] = []
+    for words in (
+        "init",
+        "register add papers papers",
+        "embassy add a abroad/a",
+        "embassy add b abroad/b",
+        "ceremony --custodian x --custodian y --threshold 2",
+    ):
+        assert run(words.split()) == 0
+        lines = capsys.readouterr().out.splitlines()
+        following.append([line for line in lines if line.startswith(("Next:", "Then:"))][-1])
+    told = ["register add", "embassy add", "another embassy", "exclave ceremony", "exclave protect"]
+    assert all(word in line for word, line in zip(told, following, strict=True)), following
+
+
+def test_a_share_is_told_only_where_it_says_something(realm, monkeypatch, capsys):
+    monkeypatch.chdir(realm)
+    (realm / "papers" / "deep" / "two.bin").write_bytes(b"x")
+    assert run(["protect"]) == 0
+    papers, ledger = [line for line in capsys.readouterr().out.splitlines() if "snapshot 1" in line]
+    assert "%" not in papers
+    assert "% of it)" in ledger
+    assert "in 2 files;" in papers
+    assert "in 1 file;" in ledger
+
+
+def test_readable_copies_of_databases_stay_in_a_folder_of_our_own(realm, say, monkeypatch, tmp_path):
+    from exclave.registers.sqlite import copying
+
+    places: list[Path] = []
+    real = copying.temporary_folder
+
+    def noting(parent: Path | None) -> Any:
+        assert parent is not None
+        places.append(parent)
+        return real(parent)
+
+    monkeypatch.setattr(copying, "temporary_folder", noting)
+    say(realm, "protect", "ledger")
+    assert places == [realm / "state" / "temporary"]
+    assert places[0].stat().st_mode & 0o777 == 0o700
+    assert list(places[0].iterdir()) == []
+
+
+def test_doctor_is_content_with_folders_and_warns_of_a_single_copy(realm, say):
+    findings = {row["id"]: row for row in say(realm, "doctor")["findings"]}
+    assert findings["store-not-locked"]["level"] == "ok"
+    settings = realm / "exclave.toml"
+    settings.write_text(settings.read_text().replace("copies = 2", "copies = 1"))
+    findings = {row["id"]: row for row in say(realm, "doctor", expect=3)["findings"]}
+    assert findings["copies-single"]["level"] == "warn"
+    settings.write_text(settings.read_text().replace("copies = 1", "copies = 4"))
+    assert "copies-impossible" in {row["id"] for row in say(realm, "doctor", expect=1)["findings"]}
+
+
+def test_an_answer_is_not_given_twice(realm, say, tmp_path):
+    say(realm, "request", "papers", "--embassy", "a", "--reason", "a mistake")
+    again = say(realm, "request", "papers", "--embassy", "a", "--reason", "another", expect=2)
+    assert again["id"] == "file-exists"
+    custodian = str(tmp_path / "people" / "x")
+    say(realm, "approve", "request.exclave", "--as", custodian, "--yes")
+    again = say(realm, "approve", "request.exclave", "--as", custodian, "--yes", expect=2)
+    assert "x has answered" in again["why"]
+
+
+def test_long_verbs_look_for_cycles_seldom():
+    from exclave.cli import collector
+
+    before = gc.get_threshold()
+    try:
+        collector.relax()
+        assert gc.get_threshold() == collector.THRESHOLD
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

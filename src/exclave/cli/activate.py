@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from exclave.cli.collector import relax
 from exclave.cli.opening import approved_request, beside, opened
 from exclave.cli.options import Call, standard
 from exclave.cli.progress import span
-from exclave.cli.words import clock, instant, now
+from exclave.cli.words import clock, instant, now, plural
 
 if TYPE_CHECKING:
     from exclave.flows.activation_record import Activation
     from exclave.types import Instant
 
-SAFE = "safe to interrupt: home is not touched; remove the half-restored folders and run it again"
+SAFE = "safe to interrupt: home is not touched; what is half restored is begun anew by the same command"
 
 
 @click.command("activate", short_help="Restore registers abroad and start what serves them.")
@@ -53,10 +54,16 @@ def _run(
 ) -> Activation:
     from exclave import wiring
     from exclave.flows.activate import Ground, activate
+    from exclave.locks import exclusive
 
     config = call.config()
+    relax()
     call.out.say("joining the key in a process of its own")
-    with opened(config, request, approvals) as ready, call.out.progress(safe=SAFE) as board:
+    with (
+        exclusive(records(call) / "activate.lock", what="activating here"),
+        opened(config, request, approvals) as ready,
+        call.out.progress(safe=SAFE) as board,
+    ):
         call.out.say(f"approved by {', '.join(ready.custodians)}")
         return activate(
             ready.session,
@@ -137,7 +144,7 @@ def _tell(call: Call, activation: Activation) -> None:
         for check in served.checks:
             call.out.line(f"  {check}")
     call.out.line(
-        f"All {len(activation.registers)} registers were ready after {activation.rto_seconds():.1f} s (RTO)."
+        f"{plural(len(activation.registers), 'register')} ready after {activation.rto_seconds():.1f} s (RTO)."
     )
     call.out.line("Next: exclave activate --stop ends it.")
     call.out.document(activation=activation_record.document(activation))

@@ -67,6 +67,13 @@ def command(
     desk = sit_down(folder)
     considered = flow.consider(desk, read(request), now())
     out = out or request.with_name(f"{request.stem}.{desk.name}.{'refusal' if refuse else 'approval'}")
+    if not dry_run and out.exists():
+        raise Misconfigured(
+            "file-exists",
+            f"{out} exists already",
+            why=f"{desk.name} has answered this request, and nothing is overwritten",
+            hint="send that file, or give --out ANOTHER",
+        )
     if dry_run:
         call.out.line(considered.sentence())
         call.out.line(f"fingerprint: {considered.request.fingerprint}")
@@ -84,7 +91,8 @@ def command(
     call.out.line(
         f"{desk.name} {'refused' if refuse else 'approved'} {considered.request.fingerprint}: {out}"
     )
-    call.out.line("Next: send this file to the embassy that asked; it opens nothing for anyone else.")
+    use = "it blocks nobody else" if refuse else "it opens nothing for anyone else"
+    call.out.line(f"Next: send this file to the embassy that asked; {use}.")
     _document(call, considered, out, signed=True, verdict="refuse" if refuse else "approve")
 
 

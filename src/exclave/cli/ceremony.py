@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exclave.cli.options import Call, standard
-from exclave.cli.words import now
+from exclave.cli.words import now, plural
 from exclave.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _tell(call: Call, config: Config, held: Held, out: Path, people: tuple[str, 
     call.out.line(f"realm {annex.realm}: {charter.realm}")
     call.out.line(
         f"charter {charter.version}: {charter.threshold} of {len(charter.custodians)} custodians must agree; "
-        f"{len(annex.registers)} register{'' if len(annex.registers) == 1 else 's'}"
+        f"{plural(len(annex.registers), 'register')}"
     )
     for register in held.added:
         call.out.line(
@@ -157,6 +157,7 @@ def _tell(call: Call, config: Config, held: Held, out: Path, people: tuple[str, 
             f"Next: give each custodian his folder, on his own medium, and remove {out} from this machine."
         )
         call.out.line("Print the realm's id where everybody can read it: all trust begins there.")
+    call.out.line(f"Then: exclave {'protect' if reached else 'embassy add --help'}")
     call.out.document(
         realm=charter.realm,
         charter=charter.version,

@@ -9,6 +9,7 @@ from typing import cast
 import click
 
 from exclave.cli.options import Call, standard
+from exclave.cli.words import plural
 from exclave.config import EmbassyConfig, RegisterConfig
 
 
@@ -25,7 +26,8 @@ def check(call: Call) -> None:
 
     config = call.config()
     wiring.check_secrets(config)
-    parts = f"{len(config.registers)} registers, {len(config.embassies)} embassies"
+    count = len(config.embassies)
+    parts = f"{plural(len(config.registers), 'register')}, {count} {'embassy' if count == 1 else 'embassies'}"
     call.out.line(f"{config.file} is in order: {parts}.")
     call.out.document(
         file=str(config.file), registers=len(config.registers), embassies=len(config.embassies), ok=True

@@ -51,7 +51,7 @@ _TAIL = """
 """
 
 
-def template(name: str, *, home: bool, copies: int = 1, realm_id: str = "") -> str:
+def template(name: str, *, home: bool, copies: int = 2, realm_id: str = "") -> str:
     """A new settings file, for home or for a party that only restores and activates."""
     head = _HEAD.format(name=_quoted(name), pin=f"id = {_quoted(realm_id)}" if realm_id else '# id = ""')
     return head + (_HOME.format(copies=copies) if home else "") + _ACTIVATION + _TAIL

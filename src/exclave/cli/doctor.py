@@ -12,6 +12,7 @@ import click
 
 from exclave.cli.options import Call, standard
 from exclave.cli.progress import size
+from exclave.cli.words import plural
 from exclave.errors import ExclaveError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def command(call: Call) -> int:
             call.out.line(f"     next: {finding.hint}")
     worst = [finding.level for _subject, finding in rows]
     failed, warned = worst.count("fail"), worst.count("warn")
-    call.out.line(f"{len(rows)} checks: {failed} failed, {warned} to look at.")
+    call.out.line(f"{plural(len(rows), 'check')}: {failed} failed, {warned} to look at.")
     call.out.document(
         findings=[
             {"subject": subject, "id": f.id, "level": f.level, "text": f.text, "next": f.hint}
@@ -59,7 +60,7 @@ def _looks(config: Config) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
     for row in config.registers:
         yield f"register {row.name}", partial(_register, config, row.name)
     for place in config.embassies:
-        yield f"embassy {place.name}", partial(wiring.embassy_findings, place)
+        yield f"embassy {place.name}", partial(wiring.embassy_findings, config, place)
     yield "activation", partial(_activation, config)
 
 
@@ -103,13 +104,21 @@ def _papers(config: Config) -> list[Finding]:
 def _copies(config: Config) -> list[Finding]:
     from exclave.registers.base import Finding
 
-    wanted, there = config.home.copies if config.home else 1, len(config.embassies)
+    there = len(config.embassies)
+    if config.home is None:
+        if there:
+            return [Finding("copies-named", "ok", f"{plural(there, 'place')} to restore from")]
+        return [Finding("copies-nowhere", "fail", "no embassy is named", "exclave embassy add --help")]
+    wanted = config.home.copies
     if there < wanted:
-        text = f"{wanted} copies are asked for, but there are {there} embassies: no snapshot can ever count"
+        text = f"{wanted} embassies must hold a snapshot, and {there} are named: none can ever count"
         return [Finding("copies-impossible", "fail", text, "exclave embassy add --help")]
-    if there == wanted and there > 0 and config.home is not None:
-        text = f"every one of {there} embassies must answer for a snapshot to count"
+    if there == wanted:
+        text = f"all {there} embassies must answer for a snapshot to count: one that is dark stops it"
         return [Finding("copies-no-spare", "warn", text, "exclave embassy add --help")]
+    if wanted == 1:
+        text = f"a snapshot counts when 1 of {there} embassies holds it: its loss would be the snapshot's"
+        return [Finding("copies-single", "warn", text, f"set copies = 2 under [home] in {config.file}")]
     return [Finding("copies-possible", "ok", f"{wanted} of {there} embassies must hold a snapshot")]
 
 

@@ -81,6 +81,12 @@ def add(
     probed = None if no_probe else _probe(call, call.config().embassy(name))
     if call.config().home is not None and call.config().realm.id is not None:
         call.out.line("Next: exclave ceremony --as FOLDER, which brings it the realm's papers.")
+    elif call.config().home is not None and len(call.config().embassies) >= call.config().at_home().copies:
+        call.out.line("Next: another embassy, or exclave ceremony --help, which makes keys and custodians.")
+    elif call.config().home is not None:
+        call.out.line(
+            "Next: another embassy: a snapshot has to be at " + f"{call.config().at_home().copies}."
+        )
     call.out.document(embassy=row, dry_run=False, probe=probed)
     return 0
 

@@ -1,4 +1,4 @@
-"""`exclave explain`: an error id or a word in full."""
+"""`exclave explain`: an error, or a finding of the doctor, in full."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def texts() -> dict[str, str]:
     return found
 
 
-@click.command("explain", short_help="Explain an error or a word in full.")
+@click.command("explain", short_help="Explain an error or a finding in full.")
 @click.argument("topic", required=False)
 @standard
 def command(call: Call, topic: str | None) -> None:
-    """Print what an error id or a word means, what is safe, and what to do. Without a topic: list them all."""
+    """Print what the id of an error or a finding means, what is safe, what to do. Without a topic: list them all."""
     known = texts()
     if topic is None:
         for key in sorted(known):
@@ -34,9 +34,9 @@ def command(call: Call, topic: str | None) -> None:
         call.out.document(topics=sorted(known))
         return
     if topic not in known:
-        why = f"the word is not known{nearest(topic, known)}"
+        why = f"no error and no finding has this id{nearest(topic, known)}"
         raise NotThere(
-            "no-explanation", f"There is nothing to explain {topic!r} with", why=why, hint="exclave explain"
+            "no-explanation", f"There is no explanation of {topic!r}", why=why, hint="exclave explain"
         )
     call.out.line(f"{topic}\n\n{known[topic]}")
     call.out.document(id=topic, text=known[topic])

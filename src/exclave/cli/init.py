@@ -15,7 +15,7 @@ from exclave.config import parse
 @click.command("init", short_help="Write a commented exclave.toml.")
 @click.option("--realm", "realm", default="", help="Name of the owner; the folder's name by default.")
 @click.option(
-    "--copies", default=1, show_default=True, help="Embassies that must hold a snapshot before it counts."
+    "--copies", default=2, show_default=True, help="Embassies that must hold a snapshot before it counts."
 )
 @click.option(
     "--embassy", is_flag=True, help="For a party abroad, which restores and activates but protects nothing."

@@ -39,7 +39,7 @@ VERBS = {
     "activate": ("exclave.cli.activate", "Restore registers abroad and start what serves them."),
     "doctor": ("exclave.cli.doctor", "Look for what would fail later; change nothing."),
     "config": ("exclave.cli.config", "Check and show the settings."),
-    "explain": ("exclave.cli.explain", "Explain an error or a word in full."),
+    "explain": ("exclave.cli.explain", "Explain an error or a finding in full."),
     "demo": ("exclave.cli.demo.verb", "Tell the whole story on this machine in about a minute."),
     "version": ("exclave.cli.version", "Say which version this is and what it runs on."),
 }

@@ -67,14 +67,14 @@ class Output:
         if not sys.stdin.isatty():
             raise Refused(
                 "not-confirmed",
-                f"{sentence} needs a confirmation",
-                why="there is no terminal to ask",
+                "This needs a confirmation, and there is no terminal to ask",
+                why=sentence,
                 hint=hint,
             )
         self.say(f"{sentence}.")
         if click.prompt(f"Type {subject} to go on", default="", show_default=False, err=True) != subject:
             raise Refused(
-                "not-confirmed", f"{sentence} was not confirmed", why="another word was typed", hint=hint
+                "not-confirmed", "This was not confirmed: another word was typed", why=sentence, hint=hint
             )
 
 

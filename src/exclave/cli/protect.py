@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from exclave import instants
+from exclave.cli.collector import relax
 from exclave.cli.errors import report_error
 from exclave.cli.options import Call, standard
 from exclave.cli.progress import size
-from exclave.cli.words import clock, seconds
+from exclave.cli.words import clock, plural, seconds
 from exclave.errors import ExclaveError, Misconfigured
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from exclave.flows.protect import Protected
 
 SAFE = "safe to interrupt: run it again and it goes on"
-AT_ONCE = 3  # registers read at the same time
+AT_ONCE = 2  # registers read at the same time: each takes buffers of its own
 
 
 @click.command("protect", short_help="Capture, seal and deliver a snapshot of each register.")
@@ -33,6 +34,7 @@ def command(call: Call, registers: tuple[str, ...], watch: str | None, dry_run: 
     names = _names(call, registers)
     if dry_run:
         return _rehearse(call, names)
+    relax()
     if watch is None:
         return _round(call, names)
     pause = seconds(watch)
@@ -90,9 +92,14 @@ def _round(call: Call, names: list[str]) -> int:
         ],
     )
     codes: list[int] = []
+    told: set[tuple[str, str, str]] = set()
     for _name, error in failed:
         if not isinstance(error, ExclaveError):
             raise error
+        said = (error.id, error.what, error.why)
+        if said in told:
+            continue  # what stops every register alike is told once
+        told.add(said)
         as_json, call.out.as_json = call.out.as_json, False  # the document was printed: one a run
         codes.append(report_error(call, error))
         call.out.as_json = as_json
@@ -118,10 +125,12 @@ def _one(call: Call, name: str, task: Task) -> Protected:
 
 
 def _tell(call: Call, one: Protected) -> None:
-    of = f"{one.stored_bytes / one.bytes:.1%} of it" if one.bytes else "nothing"
+    # Of a tiny register more is stored than there is, because sizes are rounded up: a share would say nothing.
+    of = f" ({one.stored_bytes / one.bytes:.1%} of it)" if one.stored_bytes < one.bytes else ""
     call.out.line(
         f"{one.register}: snapshot {one.sequence}, consistent at {clock(one.consistent_at)}; "
-        f"{size(one.bytes)} in {one.files} files; {size(one.stored_bytes)} sealed and sent to each embassy ({of})"
+        f"{size(one.bytes)} in {plural(one.files, 'file')}; "
+        f"{size(one.stored_bytes)} sealed and sent to each embassy{of}"
     )
     call.out.line(f"  held by {', '.join(sorted(one.holders))}")
     for name, why in sorted(one.behind.items()):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import cast
 
 import click
 
 from exclave.cli.configfile import add as write
 from exclave.cli.options import Call, standard
 from exclave.cli.progress import size
-from exclave.config import REGISTER_KINDS, RegisterConfig
+from exclave.config import REGISTER_KINDS, Config, RegisterConfig
 from exclave.errors import Misconfigured
 
 
@@ -67,8 +68,8 @@ def add(
     else:
         write(call.file, "register", row)
         call.out.line(f"register {name} ({kind}) is added as {row['id']}.")
-        following = "exclave ceremony --as FOLDER" if call.config().realm.id else "exclave ceremony"
-        call.out.line(f"Next: {following}, which makes the key that it is sealed with.")
+        call.forget()
+        call.out.line(f"Next: {_following(call.config())}")
     call.out.document(register=row, dry_run=dry_run)
 
 
@@ -92,7 +93,7 @@ def show(call: Call, name: str) -> None:
     source = wiring.register(call.config(), name)
     findings, count = source.doctor(), source.size_hint()
     for key, value in _fields(row).items():
-        call.out.line(f"{key + ':':<15} {value}")
+        call.out.line(f"{key + ':':<15} {_said(value)}")
     call.out.line(f"{'size:':<15} {f'about {size(count)}' if count else 'unknown'}")
     for finding in findings:
         call.out.line(
@@ -125,13 +126,40 @@ def _kind(source: str | None, conninfo: str) -> str:
     raise Misconfigured(
         "kind-unknown",
         "It cannot be seen what kind of register this is",
-        why=f"{source or 'the source'} is no folder and no SQLite file",
+        why=_unlike(source),
         hint="give --kind, or --conninfo for PostgreSQL",
     )
 
 
+def _unlike(source: str | None) -> str:
+    if source is None:
+        return "no source is named"
+    return (
+        f"{source} is no folder and no SQLite file" if Path(source).exists() else f"{source} does not exist"
+    )
+
+
+def _following(config: Config) -> str:
+    """The command that brings this home nearer to its first snapshot."""
+    if config.realm.id is not None:
+        return "exclave ceremony --as FOLDER, which makes the key that it is sealed with"
+    if not config.embassies:
+        return "exclave embassy add --help, for the places abroad"
+    return "exclave ceremony --help, which makes the key that it is sealed with"
+
+
 def _source(row: RegisterConfig) -> str:
     return row.conninfo or str(row.path)
+
+
+def _said(value: object) -> str:
+    """A value as a person reads it; a dash for none."""
+    text = (
+        ", ".join(str(one) for one in cast("list[object]", value))
+        if isinstance(value, list)
+        else str(value or "")
+    )
+    return text or "-"
 
 
 def _fields(row: RegisterConfig) -> dict[str, object]:

@@ -47,6 +47,13 @@ def command(
     """Write a request for REGISTERs to a file that the custodians get, and its secret into this party's state."""
     from exclave.flows.request import ask
 
+    if out.exists():
+        raise Misconfigured(
+            "file-exists",
+            f"{out} exists already",
+            why="it may be an earlier request, and nothing is overwritten",
+            hint="the same with --out ANOTHER.exclave, in a folder of its own",
+        )
     config = call.config()
     present = now()
     asked = ask(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from exclave.cli.collector import relax
 from exclave.cli.opening import approved_request, beside, opened
 from exclave.cli.options import Call, standard
 from exclave.cli.progress import size
-from exclave.cli.words import clock
+from exclave.cli.words import clock, plural
 from exclave.errors import Refused
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def command(
 ) -> int:
     """Restore REGISTER into a folder, or only PATH (a file or folder inside it). Proven equal to what was sealed."""
     config = call.config()
+    place = Path(os.path.abspath(place))
     if dry_run:
         answers = [path.name for path in approvals or beside(request)]
         call.out.line(
@@ -56,9 +58,10 @@ def command(
             dry_run=True, register=register, path=path or None, place=str(place), answers=answers
         )
         return 0
+    relax()
     with opened(config, request, approvals) as ready, call.out.progress(safe=SAFE) as board:
         task = board.task(register)
-        restored = _run(call, ready, _wanted(ready, register), path, place.absolute(), task)
+        restored = _run(call, ready, _wanted(ready, register), path, place, task)
         task.finish()
     _tell(call, restored, path)
     return 3 if restored.gaps else 0
@@ -113,7 +116,7 @@ def _tell(call: Call, restored: Restored, path: str) -> None:
     what = f"{path} of {restored.register}" if path else restored.register
     call.out.line(
         f"{what}: snapshot {restored.sequence}, consistent at {clock(restored.consistent_at)}, "
-        f"{size(restored.bytes)} in {restored.files} files, equal to what was sealed"
+        f"{size(restored.bytes)} in {plural(restored.files, 'file')}, equal to what was sealed"
     )
     call.out.line(f"  in {restored.place}")
     for gap in restored.gaps:

@@ -20,6 +20,11 @@ def now() -> Instant:
     return Instant(time.time_ns())
 
 
+def plural(count: int, word: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def clock(instant: Instant) -> str:
     """`2026-11-21 14:02:07 UTC`."""
     return instants.to_text(instant)[:19].replace("T", " ") + " UTC"

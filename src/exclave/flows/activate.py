@@ -2,7 +2,7 @@
 
 For each register of the approved request: choose the snapshot, restore it, let its own kind check it, start what
 serves it, write down what runs. The record is written before each start and after it, so that all that was started
-can be stopped whatever happens next.
+can be stopped whatever happens next. What an interrupted run had restored in part is removed and begun anew.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from exclave.custody.request import Request, Wanted
 from exclave.embassies import inspect
 from exclave.embassies.embassy import Embassy
 from exclave.embassies.fetch import Fetcher
-from exclave.errors import Refused
 from exclave.flows import activation_record as records
+from exclave.flows import unfinished
 from exclave.flows.activation_record import SECOND, Activation, Served
 from exclave.flows.choosing import choose
 from exclave.flows.papers import Papers
@@ -63,14 +63,15 @@ def activate(
 ) -> Activation:
     """Bring up every register of the session's request; `told` gives a progress display for each name.
 
-    `began` is when the command was given: the time to recover counts from there. Raises Refused("place-taken") when
-    something is already where a register would go, and what restoring and starting raise.
+    Not for two at once on the same ground. `began` is when the command was given: the time to recover counts from
+    there. Raises Refused("place-taken") when something is already where a register would go, and what restoring and
+    starting raise.
     """
     request = session.request
     places = {wanted: ground.place / papers.annex.registers[wanted.register] for wanted in request.registers}
     for place in places.values():
         log_of(ground.place, place.name)  # refuses what is no plain file name: nothing is written elsewhere
-        _refuse_taken(place)
+        unfinished.refuse_taken(place)
     activation = Activation(request.hash, request.reason, custodians, began, dark_since, None, ())
     ground.place.mkdir(parents=True, exist_ok=True)
     for wanted, place in places.items():
@@ -78,18 +79,19 @@ def activate(
         watch.phase("find the snapshot")
         writer = papers.charter.epoch(wanted.register, wanted.epoch).writer
         commit = choose(inspect.history(embassies, wanted.register, writer).commits, wanted, request)
-        restored = restore(
-            commit,
-            fetcher=Fetcher(embassies),
-            opener=session,
-            place=place,
-            keep_owners=ground.keep_owners,
-            rebuilder=None,  # its kind is known only now, from inside the sealed manifest
-            told=watch,
-        )
-        watch.phase("check")
-        rebuilder = ground.rebuilders.get(restored.kind)
-        checks = rebuilder.finish(place, restored.environment).checks if rebuilder else []
+        with unfinished.marked(place):
+            restored = restore(
+                commit,
+                fetcher=Fetcher(embassies),
+                opener=session,
+                place=place,
+                keep_owners=ground.keep_owners,
+                rebuilder=None,  # its kind is known only now, from inside the sealed manifest
+                told=watch,
+            )
+            watch.phase("check")
+            rebuilder = ground.rebuilders.get(restored.kind)
+            checks = rebuilder.finish(place, restored.environment).checks if rebuilder else []
         served = _served(wanted, restored, checks)
         runtime = ground.runtimes.get(restored.kind)
         if runtime is not None:
@@ -182,13 +184,3 @@ def _served(wanted: Wanted, restored: Restored, checks: Sequence[Finding]) -> Se
 
 def _told(check: Finding) -> str:
     return f"{check.level}: {check.text}"
-
-
-def _refuse_taken(place: Path) -> None:
-    if place.exists() and any(place.iterdir()):
-        raise Refused(
-            "place-taken",
-            f"{place} is not empty",
-            why="an earlier activation left it there, and nothing is overwritten",
-            hint=f"exclave activate --stop, then move {place} away",
-        )

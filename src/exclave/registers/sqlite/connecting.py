@@ -149,7 +149,7 @@ def no_room(folder: Path, why: str) -> ExclaveError:
         "sqlite-no-room",
         f"The temporary copy in {folder} cannot be written",
         why=why,
-        hint="free some space there, or set another folder for temporary copies",
+        hint="free some space there, or set `state` to a folder with more room",
     )
 
 

@@ -77,13 +77,13 @@ def _room(folder: Path, size: int) -> Finding:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         text = f"{folder}: {error.strerror}"
-        return Finding("sqlite-no-room", "fail", text, "set another folder for temporary copies")
+        return Finding("sqlite-no-room", "fail", text, "set `state` to a folder with more room")
     if free < size + (size >> 4):
         return Finding(
             "sqlite-no-room",
             "fail",
             f"{free} bytes are free in {folder}; a copy takes {size}",
-            "free some space there, or set another folder for temporary copies",
+            "free some space there, or set `state` to a folder with more room",
         )
     return Finding("sqlite-room", "ok", f"room for the temporary copy in {folder}")
 
