@@ -2,7 +2,8 @@
 
 Order is the crash safety (docs/spec/store.md, section 7): packs, manifest, index, commit, then home's own state,
 and only then may the source forget. A crash before the commit leaves unreferenced objects, which the next run
-finds in its session file and uses; after it, everything.
+finds in its session file and uses; after it, everything. A commit that was signed is noted before it is published:
+no other one may take its number while an embassy that cannot be asked may have it (`flows.outstanding`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from exclave.embassies.inspect import History, Known
 from exclave.errors import Misconfigured, Tampered, Unreachable
 from exclave.flows import catching_up, resuming
 from exclave.flows.ahead import ahead
+from exclave.flows.outstanding import Outstanding
 from exclave.flows.sealing_line import SealingLine
 from exclave.index_files import ChunkIndex
 from exclave.listing import Listing
@@ -125,10 +127,13 @@ def protect(
             snapshot.seal_manifest(capture)
             fanout.settled()
             path, note = snapshot.commit(capture)
+            outstanding = Outstanding(home.folder / "signed")
+            outstanding.keep(note)
             holders = fanout.publish(path, note)
             index.commit()
             session.clear()
             snapshot.remember(capture, note)
+            outstanding.clear()
             capture.settle()
         behind: dict[str, str] = {}
         if len(holders) < len(embassies):
@@ -165,6 +170,8 @@ def _look(
     signed = positions.load(catalog.folder)  # also when the next snapshot cannot follow on it
     if signed is not None:
         _refuse_rollback(home, history, signed)
+    if Outstanding(home.folder / "signed").publish(history, verifier, embassies):
+        history = inspect.history(embassies, register, verifier, known=known)
     sites = catching_up.in_step(embassies, history)
     if len(sites) < copies:
         told.phase("bring embassies up to date")

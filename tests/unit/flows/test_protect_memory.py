@@ -4,56 +4,44 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from exclave.embassies.embassy import Embassy
-from exclave.errors import Tampered, Unreachable
+from exclave.errors import NotThere, Tampered, Unreachable
 from exclave.flows import protect as protecting
 from exclave.flows.protect import Home
 from exclave.registers.memory import MemoryRegister
 from exclave.sealed.commits import Pack
 from exclave.session import Pending, Session
-from exclave.stores.base import Listed
 from exclave.stores.memory import MemoryStore
+from exclave.testing.stores import Troubled
 from exclave.testing.world import Silent, World
 from exclave.types import Buffer, EpochId, ObjectId
 
 EPOCH = EpochId("ab" * 8)
 
 
-class Closing:
-    """A store that stops taking objects after some."""
-
-    def __init__(self, inner: MemoryStore, puts: int) -> None:
-        self._inner = inner
-        self._puts = puts
+class NoCommits(Troubled):
+    """A store that the network leaves just before it would get a commit."""
 
     def put(self, name: str, data: Buffer) -> None:
-        """Passes the first ones on."""
-        if self._puts <= 0:
-            raise Unreachable("store-unreachable", "The store takes nothing more")
-        self._puts -= 1
-        self._inner.put(name, data)
+        """Passes everything else on."""
+        if "/commit/" in name:
+            raise Unreachable("store-unreachable", "The network is gone")
+        super().put(name, data)
 
-    def get(self, name: str, *, limit: int) -> bytes:
-        """Passed on."""
-        return self._inner.get(name, limit=limit)
 
-    def get_range(self, name: str, start: int, length: int) -> bytes:
-        """Passed on."""
-        return self._inner.get_range(name, start, length)
+class NoManifests(Troubled):
+    """A store that has lost what it was given first."""
 
     def size(self, name: str) -> int:
-        """Passed on."""
-        return self._inner.size(name)
-
-    def list(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
-        """Passed on."""
-        return self._inner.list(prefix, after=after)
+        """As if no manifest were there."""
+        if "/manifest/" in name:
+            raise NotThere("object-missing", f"{name} is gone")
+        return super().size(name)
 
 
 def _new_sites() -> list[Embassy]:
@@ -81,9 +69,11 @@ def test_packs_of_an_interrupted_run_never_share_a_number_with_those_of_a_cloned
 
     ours = {b"ours": rnd.randbytes(34_000_000)}
     theirs = {b"theirs": rnd.randbytes(34_000_000)}
-    closing = [Embassy(site.name, Closing(store, 2)) for site, store in zip(sites, stores, strict=True)]
+    closing = [Troubled(store) for store in stores]
+    for one in closing:
+        one.fail_after_puts = 2
     with pytest.raises(Unreachable, match="can hold this"):
-        protect(home("state", ours), closing)
+        protect(home("state", ours), [Embassy(f"site{n}", one) for n, one in enumerate(closing)])
     assert Session(tmp_path / "state" / "session").pending(world.keys.epoch)
     assert protect(home("cloned", theirs), sites) == 2
     assert protect(home("state", ours), sites) == 3
@@ -132,3 +122,47 @@ def test_a_half_written_note_of_a_pack_does_not_hide_those_after_it(tmp_path: Pa
     again.note(EPOCH, packs[1])
     again.note(EPOCH, packs[2])
     assert Session(tmp_path / "session").pending(EPOCH) == packs
+
+
+def _cut_off_while_publishing(folder: Path) -> tuple[World, MemoryRegister, list[Embassy]]:
+    """Snapshot 2 is signed, and only site0 has its commit; then site0 goes dark."""
+    stores = [MemoryStore() for _ in range(3)]
+    sites = [Embassy(f"site{number}", store) for number, store in enumerate(stores)]
+    register = MemoryRegister({b"a": b"1"})
+    world = World(folder, register, embassies=sites)
+    world.protect()
+    register.files[b"b"] = b"2"
+    with pytest.raises(Unreachable, match="can hold this"):
+        world.protect([sites[0], *(Embassy(one.name, NoCommits(one.store)) for one in sites[1:])])
+    register.files[b"c"] = b"3"
+    dark = Troubled(stores[0])
+    dark.down = True
+    return world, register, [Embassy("site0", dark), *sites[1:]]
+
+
+def test_a_commit_that_only_a_dark_embassy_has_is_published_again_not_contradicted(tmp_path: Path) -> None:
+    world, register, sites = _cut_off_while_publishing(tmp_path)
+    assert world.protect(sites).sequence == 3
+    assert world.protect().holders == {"site0", "site1", "site2"}
+    assert _restored(world, tmp_path / "2", 2) == {b"a": b"1", b"b": b"2"}
+    assert _restored(world, tmp_path / "3", 3) == register.files
+
+
+def test_where_its_objects_are_not_held_nothing_else_takes_its_number(tmp_path: Path) -> None:
+    world, _, sites = _cut_off_while_publishing(tmp_path)
+    sites = [sites[0], *(Embassy(one.name, NoManifests(one.store)) for one in sites[1:])]
+    with pytest.raises(Unreachable, match="was signed, and no embassy that answers has it"):
+        world.protect(sites)
+    assert [commit.sequence for commit in world.commits(sites[1:])] == [1]
+
+
+def test_what_all_embassies_answer_not_to_have_is_forgotten(tmp_path: Path) -> None:
+    register = MemoryRegister({b"a": b"1"})
+    world = World(tmp_path, register)
+    world.protect()
+    nobody = [Embassy(one.name, NoCommits(one.store)) for one in world.embassies]
+    with pytest.raises(Unreachable, match="can hold this"):
+        world.protect(nobody)
+    register.files[b"b"] = b"2"
+    assert world.protect().sequence == 2
+    assert _restored(world, tmp_path / "out") == register.files
