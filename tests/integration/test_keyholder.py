@@ -205,6 +205,18 @@ def test_no_secret_is_in_its_arguments_or_environment(realm, asking, tmp_path):
         assert asking.seed.hex() not in repr(opener)
 
 
+def test_nothing_is_loaded_from_where_somebody_stands(realm, asking, tmp_path, monkeypatch):
+    """`python -m exclave` puts the folder it was called in before all others; there anybody may have left code."""
+    stands = tmp_path / "stands"
+    stands.mkdir()
+    witness = tmp_path / "witness"
+    (stands / "blake3.py").write_text(f"open({str(witness)!r}, 'w').close()\nraise ImportError\n")
+    monkeypatch.chdir(stands)
+    monkeypatch.setattr(sys, "path", [str(stands), "", *sys.path])
+    with start(realm, asking, tmp_path):
+        assert not witness.exists()
+
+
 def test_it_tells_which_protections_hold(realm, asking, tmp_path):
     with start(realm, asking, tmp_path) as opener:
         held = opener.hardening

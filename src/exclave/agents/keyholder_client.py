@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import exclave
 from exclave import codec, instants
 from exclave.agents import channel
 from exclave.custody import request as requests
@@ -180,12 +181,19 @@ def _opening(
     }
 
 
+def _places() -> list[str]:
+    """Where modules are found, without the folder somebody happens to stand in: what lies there is anybody's."""
+    code = Path(exclave.__file__).parent.parent
+    places = [Path(place).absolute() for place in sys.path if place]
+    return [str(place) for place in places if place == code or place != Path.cwd()]
+
+
 def _start(link: socket.socket) -> subprocess.Popen[bytes]:
     """A fresh interpreter with nothing of ours but its code's place: no arguments, no environment, no open files."""
     environment = {
         "LC_ALL": "C.UTF-8",
         "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path),
+        "PYTHONPATH": os.pathsep.join(_places()),
     }
     try:
         return subprocess.Popen(
