@@ -54,7 +54,10 @@ def papers(config: Config) -> Papers:
     from exclave.flows import papers as flow
 
     place = config.realm
-    if place.id is None or not config.embassies or (place.charter / f"{1:08x}.note").exists():
+    here = (place.charter / f"{1:08x}.note").exists()
+    if place.id is not None and not here and config.home is None and not config.embassies:
+        raise no_embassies(config)
+    if place.id is None or not config.embassies or here:
         return flow.load(place.id, place.charter, place.annex)
     stores = [store(row, patience_seconds=_PAPERS_SECONDS) for row in config.embassies]
     found = flow.fetch_newest(stores, place.id, place.annex)
@@ -243,15 +246,18 @@ def embassies(config: Config, *, patience_seconds: float | None = None) -> list[
     from exclave.embassies.embassy import Embassy
 
     if not config.embassies:
-        hint = "exclave embassy add --help"
-        raise Misconfigured(
-            "no-embassies", "There is nowhere to go", why=f"{config.file} names no embassy", hint=hint
-        )
+        raise no_embassies(config)
     patience = patience_seconds or (config.home.patience_seconds if config.home else 60.0)
     return [
         Embassy(row.name, store(row, patience_seconds=patience), probed.kept(config.state, row.name))
         for row in config.embassies
     ]
+
+
+def no_embassies(config: Config) -> Misconfigured:
+    """The error of a party that knows of no place abroad."""
+    why, hint = f"{config.file} names no embassy", "exclave embassy add --help"
+    return Misconfigured("no-embassies", "There is nowhere to go", why=why, hint=hint)
 
 
 def rebuilders(config: Config) -> Mapping[str, Rebuilder]:

@@ -352,3 +352,13 @@ def test_long_verbs_look_for_cycles_seldom():
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+def test_a_party_abroad_is_told_to_name_embassies_before_anything_else(realm, say, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    pin = say(realm, "config", "show", "--effective")["effective"]["realm.id"]
+    say(site, "init", "--embassy", "--realm-id", pin, "--annex", str(realm / "charter" / "annex.json"))
+    assert say(site, "status", expect=2)["id"] == "no-embassies"
+    say(site, "embassy", "add", "a", str(tmp_path / "abroad" / "a"), "--no-probe")
+    assert say(site, "status", expect=1)["sentence"].endswith("no snapshot is abroad; home can mend that.")

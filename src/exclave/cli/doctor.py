@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +34,9 @@ def command(call: Call) -> int:
     config = call.config()
     rows: list[tuple[str, Finding]] = []
     for subject, look in _looks(config):
-        rows += [(subject, finding) for finding in _caught(look)]
+        rows += [(subject, _elsewhere(finding)) for finding in _caught(look)]
     for subject, finding in rows:
-        call.out.line(f"{_MARKS[finding.level]} {subject}: {finding.text}  [{finding.id}]")
+        call.out.line(f"{_MARKS[finding.level]} {subject}: {' '.join(finding.text.split())}  [{finding.id}]")
         if finding.level != "ok" and finding.hint:
             call.out.line(f"     next: {finding.hint}")
     worst = [finding.level for _subject, finding in rows]
@@ -71,6 +72,15 @@ def _caught(look: Callable[[], list[Finding]]) -> list[Finding]:
         return look()
     except ExclaveError as error:
         return [Finding(error.id, "fail", str(error), error.hint)]
+
+
+def _elsewhere(finding: Finding) -> Finding:
+    """Who is told to ask the doctor has done so: the explanation says more."""
+    return (
+        replace(finding, hint=f"exclave explain {finding.id}")
+        if finding.hint == "exclave doctor"
+        else finding
+    )
 
 
 def _register(config: Config, name: str) -> list[Finding]:

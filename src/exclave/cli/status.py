@@ -74,7 +74,7 @@ def command(call: Call) -> int:
         ]
     _remember(config, asked, rows)
     worst = max((row.word() for row in rows), key=_ORDER.index)
-    sentence = _sentence(rows, worst, len(embassies))
+    sentence = _sentence(rows, worst, len(embassies), at_home=config.home is not None)
     if not call.out.as_json:
         click.secho(sentence, fg=_COLOURS.get(worst, "red"), bold=True, color=sys.stdout.isatty() or None)
         call.out.line()
@@ -113,7 +113,7 @@ def _remember(config: Config, asked: list[Asked], rows: list[Row]) -> None:
             positions.save(wiring.seen(config, one.register), seen)
 
 
-def _sentence(rows: list[Row], worst: str, embassies: int) -> str:
+def _sentence(rows: list[Row], worst: str, embassies: int, *, at_home: bool) -> str:
     """The verdict, as a person would say it."""
     bad = [row.standing.name for row in rows if row.word() == worst]
     whose = "Every register" if len(bad) == len(rows) else f"{', '.join(bad)}:"
@@ -132,10 +132,11 @@ def _sentence(rows: list[Row], worst: str, embassies: int) -> str:
             f"Every register is held, to {moment}, by {held} of {embassies} embassies, but that is {said}: "
             "exclave verify."
         )
+    mend = ": exclave protect." if at_home else "; home can mend that."
     return {
-        "thin": f"{whose} can be restored, but from fewer embassies than it should be: exclave protect.",
+        "thin": f"{whose} can be restored, but from fewer embassies than it should be{mend}",
         "unknown": f"{whose} unknown: no embassy answers. That is not a good state: exclave doctor.",
-        "unprotected": f"{whose} CANNOT be restored: no snapshot is abroad. exclave protect.",
+        "unprotected": f"{whose} CANNOT be restored: no snapshot is abroad{mend}",
         "damaged": f"{whose} has a copy that is not what was written: exclave verify.",
         "rolled back": f"{whose} the embassies show less than was there. Stop, and find out why: exclave where.",
     }[worst]
