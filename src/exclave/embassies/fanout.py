@@ -226,7 +226,10 @@ class Fanout:
                     line.cost = 0.0
                 if why is not None and line.behind is None:
                     dropped += self._fall_behind(line, why)
-            _release(dropped)
+            try:
+                _release(dropped)
+            except Exception as error:  # noqa: BLE001 -- in foreign code; this thread must go on, the caller raises it
+                self._bug = error
             with self._changed:
                 self._changed.notify_all()
 

@@ -233,3 +233,16 @@ def test_leaving_early_gives_back_every_buffer() -> None:
         for number in range(6):
             fanout.put(f"o/{number}", b"x", lambda number=number: done.append(number))  # type: ignore[misc]
     assert sorted(done) == list(range(6))
+
+
+def test_a_bug_in_what_a_buffer_comes_back_to_is_raised_and_stops_no_site() -> None:
+    embassies, stores = sites()
+
+    def broken() -> None:
+        raise ValueError("not a buffer of mine")
+
+    with Fanout(embassies, copies=2) as fanout:
+        fanout.put("o/1", b"x", broken)
+        with pytest.raises(ValueError, match="not a buffer of mine"):
+            fanout.settled()
+    assert all(names(store) == {"o/1"} for store in stores)
