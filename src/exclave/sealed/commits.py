@@ -9,7 +9,7 @@ from typing import Any
 from exclave import codec, instants
 from exclave.crypto import sign
 from exclave.crypto.sign import Signer, Verifier
-from exclave.errors import Tampered
+from exclave.errors import Refused, Tampered
 from exclave.sealed.container import MAX_OBJECT_BYTES
 from exclave.types import EpochId, Instant, ObjectId, RegisterId
 
@@ -57,7 +57,10 @@ class Commit:
 
 
 def encode(commit: Commit, signer: Signer) -> bytes:
-    """The signed note to store. Signatures differ each time it is called: keep what was published."""
+    """The signed note to store. Signatures differ each time it is called: keep what was published.
+
+    Raises Refused for one that is too long to be read again: published, it would end the register's history.
+    """
     document: dict[str, Any] = {
         "at": instants.to_text(commit.at),
         "charter": commit.charter,
@@ -74,7 +77,15 @@ def encode(commit: Commit, signer: Signer) -> bytes:
         "sequence": commit.sequence,
         "term": commit.term,
     }
-    return signer.sign(TYPE + b"\n" + codec.encode(document) + b"\n")
+    line = codec.encode(document)
+    if len(line) > MAX_COMMIT_BYTES:
+        raise Refused(
+            "commit-too-long",
+            f"A snapshot cannot name {len(commit.packs)} new packs at once",
+            why=f"its commit would have {len(line)} bytes where readers take {MAX_COMMIT_BYTES}",
+            hint="exclave explain commit-too-long",
+        )
+    return signer.sign(TYPE + b"\n" + line + b"\n")
 
 
 def decode(note: bytes, verifier: Verifier) -> Commit:
