@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from exclave.crypto import shares, sign
-from exclave.custody import record
-from exclave.flows.custodian import sit_down
+from exclave.crypto import age
 from exclave.registers.postgres import binaries
 from exclave.runtimes import account as accounts
 from exclave.testing.postgres import Cluster, cluster, workspace
@@ -46,7 +45,8 @@ class Home:
         self.place.mkdir()
         self.do("init", "--realm", "test")
         self.do("register", "add", name, *source)
-        self.do("embassy", "add", "vault", self.place / "vault")
+        for embassy in ("vault", "cellar"):
+            self.do("embassy", "add", embassy, self.place / embassy)
         people = [word for person in PEOPLE for word in ("--custodian", person)]
         self.do("ceremony", *people, "--threshold", "3", "--out", self.place / "custodians")
 
@@ -56,15 +56,21 @@ class Home:
         return found
 
     def seed(self) -> Path:
-        """What three custodians could always do: join the seed outside of any process of ours."""
-        (path,) = (self.place / "charter" / "custody").glob("*.note")
-        text, _ = sign.split(path.read_bytes())
-        split = record.parse(text)
-        desks = [sit_down(self.place / "custodians" / person) for person in PEOPLE[1:4]]
-        opened = [split.unwrap(desk.id, desk.share_seed).share for desk in desks]
+        """What three custodians can always do: decrypt their age files, and join the seed with the reader."""
         seed = self.place / "seed"
-        seed.touch(mode=0o600)
-        seed.write_bytes(shares.combine(split.threshold, opened))
+        if seed.exists():
+            return seed
+        files: list[Path] = []
+        for person in PEOPLE[1:4]:
+            desk = self.place / "custodians" / person
+            (sealed,) = (desk / "shares").glob("*.age")
+            files.append(self.place / f"{person}.share")
+            files[-1].touch(mode=0o600)
+            identity = age.parse_identity_file((desk / "identity.txt").read_bytes())
+            files[-1].write_bytes(age.decrypt(sealed.read_bytes(), identity))
+        command = [sys.executable, "-I", READER, self.place / "vault", seed, "join", *files]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
         return seed
 
     def read(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -220,6 +226,18 @@ def _made(path: Path) -> Path:
     return path
 
 
+def _connected(socket: Path) -> psycopg.Connection[tuple[object, ...]]:
+    """As soon as recovery has ended; until then nobody is let in."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return psycopg.connect(host=str(socket), user="postgres", dbname="postgres", autocommit=True)
+        except psycopg.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
 def _without_waldump(programs: Path) -> list[str]:
     return [] if (programs / "pg_waldump").exists() else ["--no-parse-wal"]
 
@@ -242,11 +260,9 @@ def _served(major: int, folder: Path, out: Path, query: str) -> list[tuple[objec
     started = subprocess.run([*control, "start"], cwd="/", check=False, stdin=subprocess.DEVNULL, **user)
     assert started.returncode == 0, (folder / "log").read_text()
     try:
-        answers = []
-        with psycopg.connect(
-            host=str(start), user="postgres", dbname="postgres", autocommit=True
-        ) as connection:
+        with _connected(start) as connection:
             answers = [connection.execute(part).fetchall() for part in query.split(";")]
+            assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
         assert all(answer == answers[0] for answer in answers)
         return answers[0]
     finally:
