@@ -13,6 +13,7 @@ from typing import Any
 from exclave.errors import Misconfigured, Tampered
 from exclave.registers.base import Finding, Rebuilt
 from exclave.registers.postgres import binaries, configuration
+from exclave.registers.postgres.preflight import lacking
 
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
 _DEFAULT_SEGMENT_BYTES = 16 << 20
@@ -45,6 +46,8 @@ class PostgresRebuilder:
             )
         checks: list[Finding] = []
         folder = self._find(major, checks)
+        if folder is not None:
+            checks += lacking(environment, folder)
         if not came:
             _pad_wal(place, int(environment.get("wal_segment_bytes") or _DEFAULT_SEGMENT_BYTES))
             checks.append(_verified(place, folder))
