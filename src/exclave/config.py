@@ -182,7 +182,7 @@ def _home(table: Table) -> HomeConfig:
 
 def _register(table: Table) -> RegisterConfig:
     kind = table.one_of("kind", REGISTER_KINDS)
-    name, identity = _name(table), RegisterId(table.text("id", of=_HEX32))
+    name, identity = _plain(table, table.text("name")), RegisterId(table.text("id", of=_HEX32))
     if kind == "postgres":
         conninfo = table.text("conninfo")
         if _PASSWORD.search(conninfo):
@@ -202,15 +202,14 @@ def _register(table: Table) -> RegisterConfig:
     return register
 
 
-def _name(table: Table) -> str:
-    name = table.text("name")
+def _plain(table: Table, name: str) -> str:
     if not NAME.fullmatch(name):
         raise table.bad("name", f"{name!r} is not made of {NAME_WORDS}")
     return name
 
 
 def _embassy(table: Table) -> EmbassyConfig:
-    kind, name = table.one_of("kind", EMBASSY_KINDS), _name(table)
+    kind, name = table.one_of("kind", EMBASSY_KINDS), _plain(table, table.text("name"))
     rate = table.number("rate_limit", 0, least=0, most=1 << 40)
     if kind == "directory":
         embassy = EmbassyConfig(name, kind, path=table.path("path"), rate_limit=rate)

@@ -98,3 +98,16 @@ def test_settings_that_cannot_be(tmp_path: Path, text: str, error_id: str):
     with pytest.raises(Misconfigured) as error:
         load(file)
     assert error.value.id == error_id
+
+
+def test_a_name_that_cannot_be_is_told_what_names_are_made_of(tmp_path: Path):
+    text = '[realm]\nname = "R"\n[[embassy]]\nname = "Oslo"\nkind = "directory"\npath = "x"\n'
+    with pytest.raises(Misconfigured) as caught:
+        parse(text, tmp_path / "exclave.toml")
+    assert caught.value.id == "setting-wrong"
+    assert "lower-case" in caught.value.why
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 files"), (1, "1 file"), (2, "2 files")])
+def test_one_is_no_plural(count: int, text: str):
+    assert plural(count, "file") == text

@@ -15,6 +15,7 @@ from exclave.cli.progress import span
 from exclave.cli.words import clock, instant, now, plural
 
 if TYPE_CHECKING:
+    from exclave.cli.progress import Task
     from exclave.flows.activation_record import Activation
     from exclave.types import Instant
 
@@ -65,6 +66,15 @@ def _run(
         call.out.progress(safe=SAFE) as board,
     ):
         call.out.say(f"approved by {', '.join(ready.custodians)}")
+        shown: list[Task] = []
+
+        def next_task(name: str) -> Task:
+            """One register after the other: what was shown before is done."""
+            for task in shown:
+                task.finish()
+            shown.append(board.task(name))
+            return shown[-1]
+
         return activate(
             ready.session,
             ready.papers,
@@ -79,7 +89,7 @@ def _run(
             began=began,
             dark_since=dark,
             custodians=ready.custodians,
-            told=board.task,
+            told=next_task,
         )
 
 

@@ -134,7 +134,7 @@ def _tell(call: Call, one: Protected) -> None:
     )
     call.out.line(f"  held by {', '.join(sorted(one.holders))}")
     for name, why in sorted(one.behind.items()):
-        call.out.line(f"  {name} is behind: {why}; it catches up by itself")
+        call.out.line(f"  {name} is behind, and catches up by itself: {why}")
     for gap in one.gaps:
         call.out.line(f"  gap: {gap.path.decode(errors='backslashreplace')}: {gap.why}")
 
