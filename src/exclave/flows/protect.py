@@ -135,8 +135,10 @@ def protect(
             snapshot.remember(capture, note)
             outstanding.clear()
             capture.settle()
-        behind: dict[str, str] = {}
-        if len(holders) < len(embassies):
+        lacking = {one.name for one in embassies} - holders
+        # Those that were dark at the start wait for the next run: reading the whole history costs too much for them.
+        behind = {name: why for name, why in history.unreachable.items() if name in lacking}
+        if lacking - behind.keys():
             told.phase("bring the others up to date")
             behind = catching_up.catch_up(
                 home.keys.register, home.signer.verifier, embassies, told, patience_seconds=patience_seconds

@@ -166,3 +166,21 @@ def test_what_all_embassies_answer_not_to_have_is_forgotten(tmp_path: Path) -> N
     register.files[b"b"] = b"2"
     assert world.protect().sequence == 2
     assert _restored(world, tmp_path / "out") == register.files
+
+
+def test_a_dark_embassy_does_not_make_home_read_the_whole_history(tmp_path: Path) -> None:
+    stores = [Troubled() for _ in range(3)]
+    register = MemoryRegister({b"a": b"0"})
+    sites = [Embassy(f"site{number}", store) for number, store in enumerate(stores)]
+    world = World(tmp_path, register, embassies=sites)
+    calls: list[int] = []
+    for number in range(1, 9):
+        register.files[b"a"] = b"%d" % number
+        stores[1].calls = 0
+        stores[0].down = number > 1
+        done = world.protect()
+        calls.append(stores[1].calls)
+    assert set(done.behind) == {"site0"}
+    assert calls[-1] == calls[2]
+    stores[0].down = False
+    assert world.protect().holders == {"site0", "site1", "site2"}
