@@ -406,7 +406,8 @@ def test_a_broken_chain_is_refused(story: Story, restore: Any, tmp_path: Path) -
     first.write_bytes(whole.replace(b'"gaps":0', b'"gaps":1'))
     assert restore()[0] == 7
     first.unlink()
-    assert restore()[0] == 7
+    code, _, said = restore()
+    assert (code, "before commit 2 is missing" in said) == (7, True), said
     first.write_bytes(whole)
     assert restore()[0] == 0
     del second
@@ -456,6 +457,35 @@ def test_a_database_that_is_none_is_refused(writing: ModuleType, w: Any, restore
     row = writing.Row(writing.FILE, 4096, [(w.pack(1, [raw]), 1)], w.digest(raw), page=4096)
     w.snapshot({b"": {b".": writing.Row(writing.FOLDER), b"parcels.db": row}}, kind="sqlite")
     assert restore()[0] == 7
+
+
+def test_a_database_that_contradicts_itself_is_refused(
+    writing: ModuleType, w: Any, restore: Any, tmp_path: Path
+) -> None:
+    database = sqlite3.connect(tmp_path / "made", isolation_level=None)
+    database.execute("CREATE TABLE parcels (n)")
+    database.execute("INSERT INTO parcels VALUES (NULL)")
+    database.execute("PRAGMA writable_schema = ON")
+    database.execute("UPDATE sqlite_schema SET sql = 'CREATE TABLE parcels (n NOT NULL)'")
+    database.close()
+    raw = (tmp_path / "made").read_bytes()
+    pages = [raw[at : at + 4096] for at in range(0, len(raw), 4096)]
+    row = writing.Row(writing.FILE, len(raw), [(w.pack(1, pages), len(pages))], w.digest(raw), page=4096)
+    w.snapshot({b"": {b".": writing.Row(writing.FOLDER), b"parcels.db": row}}, kind="sqlite")
+    code, _, said = restore()
+    assert (code, "fails SQLite's integrity check" in said) == (7, True), said
+
+
+def test_a_folder_that_holds_something_is_left_alone(
+    story: Story, reader: ModuleType, tmp_path: Path, seed_file: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    ask = [str(tmp_path / "store"), str(seed_file), "restore", "--register", "5a" * 16, "--to", str(out)]
+    (out / "mine").touch()
+    assert reader.main(ask) == 2
+    (out / "mine").unlink()
+    assert reader.main(ask) == 0, "an empty one is taken"
 
 
 @pytest.mark.parametrize(
@@ -679,8 +709,10 @@ def test_an_object_that_grew_is_refused_before_it_is_read(story: Story, restore:
 def test_a_signature_line_has_one_form(story: Story, restore: Any, tmp_path: Path) -> None:
     own, commit = tmp_path / "own", objects(tmp_path, "commit")[0]
     own.write_bytes(story.w.charter())
-    commit.write_bytes(commit.read_bytes().replace("\u2014 home".encode(), b"- home", 1))
-    assert "broken signature line" in restore(f"--charter={own}")[2]
+    whole = commit.read_bytes()
+    for other in ("- home", "\u2014 ", "\u2014 home home"):
+        commit.write_bytes(whole.replace("\u2014 home".encode(), other.encode(), 1))
+        assert "broken signature line" in restore(f"--charter={own}")[2]
 
 
 def test_the_store_keeps_its_own_names(story: Story, tmp_path: Path) -> None:
