@@ -362,3 +362,28 @@ def test_a_party_abroad_is_told_to_name_embassies_before_anything_else(realm, sa
     assert say(site, "status", expect=2)["id"] == "no-embassies"
     say(site, "embassy", "add", "a", str(tmp_path / "abroad" / "a"), "--no-probe")
     assert say(site, "status", expect=1)["sentence"].endswith("no snapshot is abroad; home can mend that.")
+
+
+def test_an_interrupted_activation_is_begun_anew(realm, say, monkeypatch):
+    from exclave.flows import activate as flow
+
+    say(realm, "protect", "ledger")
+    say(realm, "request", "ledger", "--embassy", "a", "--reason", "an exercise")
+    approve(say, realm, "x", "y")
+    place = realm / "activated" / "ledger"
+    real = flow.restore
+
+    def interrupted(*words: Any, **options: Any) -> Any:
+        real(*words, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "restore", interrupted)
+        patch.chdir(realm)
+        assert run(["activate"]) == 130
+    assert (place / "ledger.db").exists()
+    (served,) = say(realm, "activate")["activation"]["registers"]
+    assert served["place"] == str(place)
+    assert [path.name for path in place.parent.iterdir()] == ["ledger"]
+    assert say(realm, "activate", expect=4)["id"] == "place-taken"
+    assert say(realm, "activate", "--stop", "--yes")["activation"]["ended"]

@@ -8,7 +8,7 @@ import pytest
 
 from exclave import instants
 from exclave.cli import configfile, words
-from exclave.config import load
+from exclave.config import load, parse
 from exclave.errors import Misconfigured
 
 
@@ -110,4 +110,4 @@ def test_a_name_that_cannot_be_is_told_what_names_are_made_of(tmp_path: Path):
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 files"), (1, "1 file"), (2, "2 files")])
 def test_one_is_no_plural(count: int, text: str):
-    assert plural(count, "file") == text
+    assert words.plural(count, "file") == text
