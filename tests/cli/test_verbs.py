@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -387,3 +388,29 @@ def test_an_interrupted_activation_is_begun_anew(realm, say, monkeypatch):
     assert [path.name for path in place.parent.iterdir()] == ["ledger"]
     assert say(realm, "activate", expect=4)["id"] == "place-taken"
     assert say(realm, "activate", "--stop", "--yes")["activation"]["ended"]
+
+
+def test_fields_of_documents_are_on_their_page(realm, say):
+    page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
+    rows = {
+        line.split("|")[1].strip(): set(re.findall(r"`(\w+)`", line))
+        for line in page.splitlines()
+        if "|" in line
+    }
+    say(realm, "protect")
+    for verb, words in {
+        "protect": [],
+        "verify": [],
+        "status": [],
+        "doctor": [],
+        "snapshots": ["papers"],
+        "where": ["papers"],
+        "request": ["papers", "--embassy", "a", "--reason", "an exercise"],
+    }.items():
+        document = say(realm, verb, *words)
+        assert document.pop("schema") == f"exclave/{verb}/1"
+        told = set(document)
+        for rows_of in document.values():
+            if isinstance(rows_of, list) and rows_of and isinstance(rows_of[0], dict):
+                told |= {str(key) for key in rows_of[0]}
+        assert told <= rows[f"`{verb}`"], verb
