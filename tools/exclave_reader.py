@@ -386,7 +386,7 @@ def laid_over(base: Sequence[Run], patches: Sequence[Run], pages: int) -> list[R
     laid: list[Run] = []
     at = 0
     for page, reference, count in [*patches, (pages, 0, 0)]:
-        require(at <= page and page + count <= pages, "patches overlap or go beyond the file")
+        require(at <= page, "patches overlap or go beyond the file")
         index = max(bisect_right(base, at, key=lambda run: run[0]) - 1, 0)
         while at < page and index < len(base):  # what of the base lies before the patch
             begin, first, length = base[index]

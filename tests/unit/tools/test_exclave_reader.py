@@ -880,11 +880,13 @@ def test_a_path_has_one_spelling(writing: ModuleType, w: Any, restore: Any) -> N
     assert "hangs in no other" in restore()[2]
 
 
-def contents(*frames: tuple[int, ...], lengths: tuple[int, ...], padding: bytes = b"") -> bytes:
+def contents(
+    *frames: tuple[int, ...], lengths: tuple[int, ...], padding: bytes = b"", more: bytes = b""
+) -> bytes:
     """A container's plaintext with five bytes of data and this table of contents."""
     table = struct.pack("<II", len(frames), len(lengths))
     table += b"".join(struct.pack(f"<{len(frames)}I", *column) for column in zip(*frames, strict=True))
-    table += struct.pack(f"<{len(lengths)}I", *lengths)
+    table += struct.pack(f"<{len(lengths)}I", *lengths) + more
     small = zstandard.ZstdCompressor().compress(table) if len(table) > 1 << 20 else table
     plain = b"first" + padding
     return plain + bytes(4096 - len(plain)) + small + struct.pack(">II", len(small), len(table))
@@ -899,6 +901,8 @@ def contents(*frames: tuple[int, ...], lengths: tuple[int, ...], padding: bytes 
         (contents((0, 5, 65 << 20, 0), lengths=(65 << 20,)), "out of bounds"),
         (contents((0, 2, 2, 0), (2, 3, 3, 9), lengths=(2, 3)), "out of bounds"),
         (contents((0, 5, 5, 0), lengths=(4,)), "do not fill"),
+        (contents((0, 5, 5, 0), lengths=(5,), more=bytes(4)), "counts"),
+        (contents((0, 5, 5, 0), lengths=(5,), more=bytes(22 << 20)), "bounds"),
         (contents((0, 5, 5, 0), lengths=(5,), padding=b"hidden"), "padding"),
         (contents(*[(0, 0, 0, 0)] * ((1 << 20) + 1), lengths=()), "counts"),
         (struct.pack(">4090xIH", 4096, 0) + struct.pack(">I", 8), "bounds"),
