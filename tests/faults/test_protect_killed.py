@@ -147,7 +147,10 @@ def _boundaries(tmp_path: Path, kind: str, at_most: int) -> None:
     assert count > 10
     points = [f"{at}{side}" for at in range(1, count + 1) for side in ("", "+")]
     for point in points[:: -(-len(points) // at_most)]:
-        assert campaign.run(rnd, point).killed, point
+        end = campaign.run(rnd, point)
+        if not end.killed:  # this run had fewer boundaries than the one that was counted
+            assert int(point.rstrip("+")) > end.boundaries
+            break
         newest = max(campaign.wanted)
         assert not campaign.run(rnd).killed
         assert max(campaign.wanted) == newest + 1

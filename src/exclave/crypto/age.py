@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from exclave.crypto.open import SEED_BYTES, private_key, public_key_of
 from exclave.crypto.seal import public_key
-from exclave.crypto.suite import PUBLIC_KEY_BYTES
 from exclave.errors import Tampered
 
 MAX_FILE_BYTES = 1 << 20
@@ -41,11 +40,6 @@ def recipient(raw_public_key: bytes) -> str:
     """`age1pq1...` for a raw X-Wing public key (1216 bytes)."""
     public_key(raw_public_key)
     return _bech32(_RECIPIENT, raw_public_key)
-
-
-def parse_recipient(text: str) -> bytes:
-    """The raw public key in an `age1pq1...` text. Raises Tampered."""
-    return _from_bech32(_RECIPIENT, text, PUBLIC_KEY_BYTES)
 
 
 def identity(seed: bytes) -> str:

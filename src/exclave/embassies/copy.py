@@ -1,15 +1,14 @@
-"""Copy: bring an embassy up to date from the others; place a public record everywhere. No keys, no home."""
+"""Copy: bring an embassy up to date from the others. No keys, no home."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from exclave.embassies.embassy import Embassy
 from exclave.embassies.fetch import Fetcher
 from exclave.embassies.inspect import History
-from exclave.errors import ExclaveError, NotThere, Refused, Tampered, Unreachable
+from exclave.errors import NotThere, Refused, Tampered, Unreachable
 from exclave.sealed import names
 from exclave.sealed.commits import Commit
 from exclave.types import Buffer, ObjectId, RegisterId
@@ -22,14 +21,6 @@ class Copied:
     objects: int
     bytes: int
     head: int  # sequence of the target's newest commit now
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where a record is now, and why not elsewhere."""
-
-    held: frozenset[str]
-    failed: dict[str, str]
 
 
 def catch_up(
@@ -77,26 +68,6 @@ def named(commit: Commit) -> Iterator[tuple[str, ObjectId, int]]:
         yield names.manifest(commit.register, commit.epoch, part.id), part.id, part.size
     for part in commit.index:
         yield names.index(commit.register, commit.epoch, part.id), part.id, part.size
-
-
-def place(embassies: Sequence[Embassy], name: str, data: Buffer) -> Placed:
-    """Create a record (a charter, a custody record) at every embassy. Raises Refused where another has its name."""
-    held: set[str] = set()
-    failed: dict[str, str] = {}
-    with ThreadPoolExecutor(max(1, len(embassies)), thread_name_prefix="place") as pool:
-        futures = [(embassy, pool.submit(_put, embassy, name, data)) for embassy in embassies]
-    refused: Refused | None = None
-    for embassy, future in futures:
-        try:
-            future.result()
-            held.add(embassy.name)
-        except Refused as error:
-            refused = error
-        except ExclaveError as error:
-            failed[embassy.name] = str(error)
-    if refused is not None:
-        raise refused
-    return Placed(frozenset(held), failed)
 
 
 def _holds(target: Embassy, path: str, size: int) -> bool:

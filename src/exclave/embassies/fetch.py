@@ -13,7 +13,7 @@ from exclave.embassies.embassy import Embassy
 from exclave.errors import ExclaveError, NotThere, Tampered, Unreachable
 from exclave.types import ObjectId
 
-AHEAD = 4  # objects of `get_many` in flight
+AHEAD = 3  # objects of `get_many` in flight
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from exclave.embassies.fetch import Fetcher
 from exclave.errors import Tampered
 from exclave.sealed import container, folding, names, opening
@@ -41,11 +43,14 @@ class SnapshotReader:
         self._check_identity(tree.head)
         return tree
 
-    def pack(self, pack: Pack) -> memoryview:
-        """The plaintext of a pack."""
-        path = names.pack(self._commit.register, self._commit.epoch, pack.id)
-        data = self._fetcher.get(path, pack.id, pack.size)
-        return opening.open_object(data, self._expected(container.PACK, pack.number), self._opener)
+    def packs(self, wanted: Sequence[Pack]) -> Iterator[memoryview]:
+        """The plaintexts of packs, in order; a few are fetched ahead."""
+        register, epoch = self._commit.register, self._commit.epoch
+        fetched = self._fetcher.get_many(
+            (names.pack(register, epoch, pack.id), pack.id, pack.size) for pack in wanted
+        )
+        for pack, data in zip(wanted, fetched, strict=True):
+            yield opening.open_object(data, self._expected(container.PACK, pack.number), self._opener)
 
     def _records(self, part: Part) -> list[Record]:
         path = names.manifest(self._commit.register, self._commit.epoch, part.id)

@@ -31,7 +31,7 @@ from exclave.sealed.folding import Tree
 from exclave.sealed.keys import Opener
 from exclave.sealed.manifest import Head
 from exclave.sealed.packing import Contents
-from exclave.sealed.plan import Plan
+from exclave.sealed.plan import Piece, Plan
 from exclave.sealed.proving import Prover
 from exclave.types import Gap, Instant
 
@@ -157,7 +157,7 @@ def _write(
                 if piece.frame != frame:
                     frame, raw = piece.frame, packing.read_frame(plain, contents, piece.frame)
                 data = raw[piece.start : piece.stop]
-                builder.write(piece.file, piece.offset, data)
+                _put(builder, piece, data)
                 if piece.paged:
                     prover.wrote_pages(piece.file, piece.offset, data)
                 else:
@@ -167,17 +167,31 @@ def _write(
             told.told(pieces, written)
 
 
+def _put(builder: TreeBuilder, piece: Piece, data: memoryview) -> None:
+    try:
+        builder.write(piece.file, piece.offset, data)
+    except ValueError as error:  # more, or other, bytes than the manifest's own sizes leave room for
+        raise Tampered(
+            "manifest-invalid",
+            "A snapshot's sizes and its content do not belong together",
+            why=str(error),
+            hint="exclave verify",
+        ) from error
+
+
 def _opened(
     reader: SnapshotReader, tree: Tree, work: Plan
 ) -> Iterator[tuple[memoryview, Contents, list[plan.Run]]]:
-    for number, runs in work.by_pack():
-        pack = tree.packs.get(number)
-        if pack is None:
-            raise Tampered(
-                "manifest-invalid", "A snapshot refers to a pack that its manifest does not list",
-                why="the manifest contradicts itself", hint="exclave verify",
-            )  # fmt: skip
-        plain = reader.pack(pack)
+    numbers = work.packs()
+    if any(number not in tree.packs for number in numbers):
+        raise Tampered(
+            "manifest-invalid",
+            "A snapshot refers to a pack that its manifest does not list",
+            why="the manifest contradicts itself",
+            hint="exclave verify",
+        )
+    plains = reader.packs([tree.packs[number] for number in numbers])
+    for (_, runs), plain in zip(work.by_pack(), plains, strict=True):
         yield plain, packing.read_contents(plain), runs
 
 

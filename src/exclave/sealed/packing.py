@@ -117,12 +117,6 @@ class Contents:
     starts: NDArray[np.int64]  # shape (S,): where in its raw frame each slot begins
     firsts: NDArray[np.int64]  # shape (F,): first slot of each frame
 
-    def frame_of(self, slot: int) -> int:
-        """Which frame a slot lies in. Raises Tampered when there is no such slot."""
-        if not 0 <= slot < len(self.slots):
-            raise _bad("a reference to a slot that does not exist")
-        return int(np.searchsorted(self.firsts, slot, side="right")) - 1
-
     def slots_of(self, frame: int) -> tuple[int, int]:
         """First slot of a frame and the first one after it."""
         after = int(self.firsts[frame + 1]) if frame + 1 < len(self.firsts) else len(self.slots)

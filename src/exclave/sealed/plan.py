@@ -34,6 +34,15 @@ class Plan:
         offsets = folder.run_ats[wanted] * np.where(pages > 0, pages, 1)
         self._columns.append((folder.run_refs[wanted], folder.run_lens[wanted], files[rows], offsets, pages))
 
+    def packs(self) -> list[int]:
+        """The numbers of all packs that `by_pack` will give, in its order."""
+        if not self._columns:
+            return []
+        return [
+            int(number)
+            for number in np.unique(np.concatenate([column[0] for column in self._columns]) >> SLOT_BITS)
+        ]
+
     def by_pack(self) -> Iterator[tuple[int, list[Run]]]:
         """Pack numbers, ascending, each with its runs in order of slots."""
         if not self._columns:

@@ -14,6 +14,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,14 +110,16 @@ def _store(site: dict[str, str]) -> Store:
 def _count_boundaries(die_at: int, *, after: bool) -> Callable[[], int]:
     """Kill this process at its `die_at`-th boundary (0: never). Gives how many there were."""
     passed = 0
+    counting = threading.Lock()
 
     def watched(name: str) -> Callable[..., Any]:
         original: Callable[..., Any] = getattr(os, name)
 
         def call(*args: Any, **options: Any) -> Any:
             nonlocal passed
-            passed += 1
-            mine = passed
+            with counting:
+                passed += 1
+                mine = passed
             if mine == die_at and not after:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = original(*args, **options)

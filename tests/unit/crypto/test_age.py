@@ -87,10 +87,8 @@ def test_identities_are_read_back(seed):
     assert age.parse_identity_file(age.identity_file(seed)) == seed
 
 
-def test_keys_are_read_back():
-    text = age.recipient(PUBLIC)
-    assert text.startswith("age1pq1")
-    assert age.parse_recipient(text) == PUBLIC
+def test_a_recipient_is_spelled_as_age_does():
+    assert age.recipient(PUBLIC).startswith("age1pq1")
 
 
 @given(at=st.integers(0, 61), letter=st.sampled_from("qpzry9x8gf2tvdw0s3jn54khce6mua7l"))

@@ -8,7 +8,7 @@ from exclave.crypto import hashing
 from exclave.embassies import copy
 from exclave.embassies.fetch import AHEAD, Fetcher
 from exclave.embassies.inspect import history
-from exclave.errors import NotThere, Refused, Tampered, Unreachable
+from exclave.errors import NotThere, Tampered, Unreachable
 from exclave.testing.sealed_world import world
 from exclave.testing.stores import Troubled, tamper
 from exclave.types import ObjectId
@@ -93,17 +93,6 @@ def test_an_unreachable_target_cannot_catch_up() -> None:
     found = history(embassies, made.register, made.signer.verifier)
     with pytest.raises(Unreachable):
         copy.catch_up(embassies[1], embassies, made.register, found, quiet)
-
-
-def test_a_record_is_placed_where_it_can_be() -> None:
-    _, embassies, stores, _ = world([0, 0, 0])
-    stores[1].down = True
-    placed = copy.place(embassies, "charter/00000001", b"charter")
-    assert placed.held == {"site0", "site2"}
-    assert set(placed.failed) == {"site1"}
-    assert copy.place(embassies, "charter/00000001", b"charter").held == {"site0", "site2"}
-    with pytest.raises(Refused, match="site0"):
-        copy.place(embassies[:1], "charter/00000001", b"another")
 
 
 def one(stores: list[Troubled], data: bytes = b"content") -> tuple[str, ObjectId, int]:

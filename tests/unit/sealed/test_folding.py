@@ -28,7 +28,8 @@ def _folder(path: bytes, rows: dict[bytes, list[int]]) -> Folder:
     stats[:, MODE] = 0o100644
     stats[:, SIZE] = [len(refs) * PAGE for refs in rows.values()]
     runs = [
-        folders.runs_of(np.array(refs, np.int64), np.arange(len(refs), dtype=np.int64)) for refs in rows.values()
+        folders.runs_of(np.array(refs, np.int64), np.arange(len(refs), dtype=np.int64))
+        for refs in rows.values()
     ]
     digests = [hashing.sha256(repr(refs).encode()) for refs in rows.values()]
     return Folder(
@@ -98,7 +99,9 @@ def test_impossible_patches_are_refused(at: list[int], refs: list[int]) -> None:
     folding.apply(tree, _full(_folder(b"", {b"a": [10, 11]})))
     now = _folder(b"", {b"a": [0] * 6})
     patch = Patch(np.array(at), np.array(refs))
-    records = _read(*manifest.folder_records(now, bytes(32), [], {0: patch}), manifest.head_record(_head(bytes(32))))
+    records = _read(
+        *manifest.folder_records(now, bytes(32), [], {0: patch}), manifest.head_record(_head(bytes(32)))
+    )
     with pytest.raises(Tampered):
         folding.apply(tree, records)
 
@@ -109,7 +112,9 @@ def test_a_huge_size_is_refused_before_memory_is_taken() -> None:
     now = _folder(b"", {b"a": [10, 11]})
     now.stats[0, SIZE] = 1 << 60
     patch = Patch(np.array([0]), np.array([1]))
-    records = _read(*manifest.folder_records(now, bytes(32), [], {0: patch}), manifest.head_record(_head(bytes(32))))
+    records = _read(
+        *manifest.folder_records(now, bytes(32), [], {0: patch}), manifest.head_record(_head(bytes(32)))
+    )
     with pytest.raises(Tampered):
         folding.apply(tree, records)
 
@@ -117,7 +122,9 @@ def test_a_huge_size_is_refused_before_memory_is_taken() -> None:
 def test_a_patch_without_anything_before_it_is_refused() -> None:
     patch = Patch(np.array([0]), np.array([1]))
     folder = _folder(b"", {b"a": [10]})
-    records = _read(*manifest.folder_records(folder, bytes(32), [], {0: patch}), manifest.head_record(_head(bytes(32))))
+    records = _read(
+        *manifest.folder_records(folder, bytes(32), [], {0: patch}), manifest.head_record(_head(bytes(32)))
+    )
     with pytest.raises(Tampered):
         folding.apply(Tree(), records)
 
