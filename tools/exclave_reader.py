@@ -45,6 +45,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa, mlkem, x25
 MIB = SLOTS = 1 << 20  # a chunk's most bytes; a pack's most slots
 FRAME_LIMIT, NOTE_LIMIT, BODY_LIMIT = 64 * MIB, 64 * MIB, 256 * MIB
 PACK, MANIFEST = 1, 2
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 NO_EXTRA: dict[str, Any] = {}  # of a row that has none; an empty one is another thing
 ED25519, MLDSA65 = b"\x01", b"\xffexclave/ml-dsa-65/v1"
 
@@ -847,7 +848,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CheckError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 7
-    except (ArithmeticError, LookupError, TypeError, ValueError, sqlite3.Error, struct.error) as error:
+    except (*MALFORMED, sqlite3.Error, struct.error) as error:
         print(f"refused: something is malformed ({error!r})", file=sys.stderr)
         return 7
     except UsageError as error:

@@ -784,7 +784,8 @@ def contradict(**fields: Any) -> Callable[[list[bytes]], list[bytes]]:
         (change("folder", extras=[]), "no good 'extras'"),
         (contradict(digest="00" * 32), "contradicts its first"),
         (contradict(removed=["Lg=="]), "contradicts its first"),
-        (swap(b"f\0", b"fg"), "not as many"),
+        (swap(b"f\0", b"\0f"), "not as many"),
+        (swap(b"f\0", b"\0\0"), "not as many"),
         (swap(struct.pack("<q", 1) + struct.pack("<q", 1 << 20), struct.pack("<2q", 0, 1 << 20)), "no row"),
         (swap(struct.pack("<q", 1) + struct.pack("<q", 1 << 20), struct.pack("<2q", -1, 1 << 20)), "no row"),
     ],
@@ -878,6 +879,23 @@ def test_a_path_has_one_spelling(writing: ModuleType, w: Any, restore: Any) -> N
     top = {b".": writing.Row(writing.FOLDER), b"x": writing.Row(writing.FOLDER)}
     w.snapshot({b"": top, b"x": {}, b"/x": {b"f": writing.Row(writing.FILE)}})
     assert "hangs in no other" in restore()[2]
+
+
+def test_a_folder_without_a_place_and_a_tree_without_a_top_are_refused(
+    writing: ModuleType, w: Any, restore: Any
+) -> None:
+    w.snapshot({})
+    assert "own root" in restore()[2]
+    w.snapshot({b"": {b".": writing.Row(writing.FOLDER)}, b"lost": {}})
+    code, _, said = restore()
+    assert (code, "hangs in no other" in said) == (7, True), said
+
+
+def test_content_that_is_short_of_its_size_is_refused(writing: ModuleType, w: Any, restore: Any) -> None:
+    row = writing.Row(writing.FILE, 8, [(w.pack(1, [b"first"]), 1)], w.digest(b"first"))
+    w.snapshot({b"": {b".": writing.Row(writing.FOLDER), b"f": row}})
+    code, _, said = restore()
+    assert (code, "not wholly" in said) == (7, True), said
 
 
 def contents(
