@@ -122,10 +122,11 @@ def _count_boundaries(die_at: int, *, after: bool) -> Callable[[], int]:
                 mine = passed
             if mine == die_at and not after:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = original(*args, **options)
-            if mine == die_at and after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            try:
+                return original(*args, **options)
+            finally:  # also after a call that failed, as unlinking what is not there does
+                if mine == die_at and after:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 
