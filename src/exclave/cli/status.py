@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import click
@@ -75,9 +74,8 @@ def command(call: Call) -> int:
     _remember(config, asked, rows)
     worst = max((row.word() for row in rows), key=_ORDER.index)
     sentence = _sentence(rows, worst, len(embassies), at_home=config.home is not None)
-    if not call.out.as_json:
-        click.secho(sentence, fg=_COLOURS.get(worst, "red"), bold=True, color=sys.stdout.isatty() or None)
-        call.out.line()
+    call.out.line(sentence, colour=_COLOURS.get(worst, "red"))
+    call.out.line()
     call.out.table(
         ("register", "state", "snapshot", "restores to", "age", "copies", "behind", "gaps", "last proven"),
         [_cells(row, len(embassies)) for row in rows],
@@ -123,9 +121,14 @@ def _sentence(rows: list[Row], worst: str, embassies: int, *, at_home: bool) -> 
         proofs = [row.proven() for row in rows]
         oldest = min((proof.at for proof in proofs if proof is not None), default=None)
         if worst == "protected" and oldest is not None:
+            newer = any(
+                proof is not None and proof.sequence < row.standing.sequence
+                for row, proof in zip(rows, proofs, strict=True)
+            )
+            yet = ", and not yet for what was sent since: exclave verify" if newer else ""
             return (
                 f"Every register can be restored to {moment} from {held} of {embassies} embassies; "
-                f"last proven {age(oldest)} ago."
+                f"last proven {age(oldest)} ago{yet}."
             )
         said = "never proven" if None in proofs or oldest is None else f"last proven {age(oldest)} ago"
         return (
@@ -144,6 +147,7 @@ def _sentence(rows: list[Row], worst: str, embassies: int, *, at_home: bool) -> 
 
 def _cells(row: Row, embassies: int) -> tuple[str, ...]:
     standing, proof = row.standing, row.proven()
+    earlier = proof is not None and proof.sequence < standing.sequence
     return (
         standing.name,
         row.word(),
@@ -153,7 +157,10 @@ def _cells(row: Row, embassies: int) -> tuple[str, ...]:
         f"{len(standing.holders)} of {embassies}",
         ", ".join(sorted(standing.behind)) or "-",
         str(standing.gaps),
-        "never" if proof is None else f"{span(max(0, (now() - proof.at) / SECOND))} ago",
+        "never"
+        if proof is None
+        else f"{span(max(0, (now() - proof.at) / SECOND))} ago"
+        + (f", to {proof.sequence}" if earlier else ""),
     )
 
 

@@ -74,15 +74,19 @@ def activate(
         unfinished.refuse_taken(place)
     activation = Activation(request.hash, request.reason, custodians, began, dark_since, None, ())
     ground.place.mkdir(parents=True, exist_ok=True)
+    answering = list(embassies)
     for wanted, place in places.items():
         watch = _Watch(began, told(place.name))
         watch.phase("find the snapshot")
         writer = papers.charter.epoch(wanted.register, wanted.epoch).writer
-        commit = choose(inspect.history(embassies, wanted.register, writer).commits, wanted, request)
+        history = inspect.history(answering, wanted.register, writer)
+        # A dark embassy costs its time-outs once, not at every register and object.
+        answering = [one for one in answering if one.name not in history.unreachable]
+        commit = choose(history.commits, wanted, request)
         with unfinished.marked(place):
             restored = restore(
                 commit,
-                fetcher=Fetcher(embassies),
+                fetcher=Fetcher(answering),
                 opener=session,
                 place=place,
                 keep_owners=ground.keep_owners,
