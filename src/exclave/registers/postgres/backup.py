@@ -1,4 +1,4 @@
-"""Takes a base backup's stream apart: slabs while it arrives, one listing for each folder at its end."""
+"""Takes a base backup's stream apart: slabs while it arrives, then one listing for each folder."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Backup:
         self.tablespaces: tuple[Tablespace, ...] = ()
         self.stopped: Stopped | None = None
 
-    def events(self, told: Told) -> Iterator[Slab | Listing]:
-        """Slabs as the data arrives; every folder at the end. Raises what the session raises."""
+    def slabs(self, told: Told) -> Iterator[Slab]:
+        """Content as it arrives, to the end of the backup. Raises what the session raises."""
         began = time.time_ns() // _SECOND
         self._tree = Tree(mtime_seconds=began)
         into: _Unpacking | _Single | None = None
@@ -72,6 +72,9 @@ class Backup:
                 self.stopped = part
         yield from self._slabber.flush()
         self._tell(told)
+
+    def listings(self) -> Iterator[Listing]:
+        """Every folder, after `slabs`."""
         yield from self._tree.listings()
 
     def abandon(self) -> None:

@@ -45,15 +45,15 @@ class Source:
         except psycopg.Error as error:
             raise self.explained(str(error)) from None  # the cause's text may hold the connection string
 
-    def replication(self) -> Session:
-        """A physical replication session."""
+    def replication(self, *, silence_seconds: float = _SILENCE_SECONDS) -> Session:
+        """A physical replication session; it gives up when the server says nothing for so long."""
         conninfo = self._complete(self._parameters(), replication="true")
         raw = pq.PGconn.connect(conninfo.encode())
         if raw.status != pq.ConnStatus.OK:
             text = raw.get_error_message()
             raw.finish()
             raise self.explained(text)
-        return Session(raw, self)
+        return Session(raw, self, silence_seconds)
 
     def explained(self, text: str, sqlstate: str = "") -> ExclaveError:
         """Our error for what the server or libpq said."""
@@ -122,11 +122,15 @@ def read_password(path: Path) -> str:
 class Session:
     """A replication session; every wait can be interrupted, and is bounded. `notices` is what the server warned of."""
 
-    def __init__(self, raw: pq.abc.PGconn, source: Source) -> None:
+    def __init__(self, raw: pq.abc.PGconn, source: Source, silence_seconds: float = _SILENCE_SECONDS) -> None:
         self._raw = raw
+        self._silence_seconds = silence_seconds
         self._source = source
         self.notices: list[str] = []
         raw.notice_handler = self._noticed
+        self._poller = select.poll()  # one for all waits: there are tens of thousands in a backup
+        self._poller.register(raw.socket, select.POLLIN)
+        self._poll_ms = min(1.0, silence_seconds) * 1000
 
     @property
     def server_version(self) -> int:
@@ -211,12 +215,11 @@ class Session:
             self.notices.append(str(error))
 
     def _wait(self) -> None:
-        poller = select.poll()
-        poller.register(self._raw.socket, select.POLLIN)
-        deadline = time.monotonic() + _SILENCE_SECONDS
-        while not poller.poll(1000):
+        deadline = time.monotonic() + self._silence_seconds
+        while not self._poller.poll(self._poll_ms):
             if time.monotonic() > deadline:
-                raise Unreachable("source-silent", "The server went silent", why="not a byte for an hour")
+                why = f"not a byte for {self._silence_seconds:.0f} seconds"
+                raise Unreachable("source-silent", "The server went silent", why=why)
         self._raw.consume_input()
 
     def _noticed(self, result: pq.abc.PGresult) -> None:

@@ -9,7 +9,7 @@ import psycopg
 
 from exclave.errors import ExclaveError
 from exclave.registers.base import Finding
-from exclave.registers.postgres import environment
+from exclave.registers.postgres import environment, stillness
 from exclave.registers.postgres.connection import Session, Source
 
 SUPPORTED = range(13, 19)
@@ -89,6 +89,7 @@ def _by_sql(source: Source) -> list[Finding]:
     try:
         with source.sql() as connection:
             skew = _skew_seconds(connection)
+            unseen = _files_unseen(connection)
             settings = {row["name"]: row["setting"] for row in environment.rows(connection, _NUMBERS)}
             free = _free_senders(connection, int(settings["max_wal_senders"]))
     except (ExclaveError, psycopg.Error, KeyError) as error:
@@ -139,6 +140,7 @@ def _by_sql(source: Source) -> list[Finding]:
             ),
             fine=timeout == 0 or timeout >= _SENDER_TIMEOUT_MS,
         ),
+        *unseen,
     ]
 
 
@@ -182,6 +184,23 @@ def _skew_seconds(connection: psycopg.Connection[Any]) -> float:
         answered = time.time()
         best = min(best, (answered - asked, (row[0] if row else 0.0) - (asked + answered) / 2))
     return best[1]
+
+
+def _files_unseen(connection: psycopg.Connection[Any]) -> list[Finding]:
+    """Only what can be changed: an idle standby, or an old server, is read each time anyway."""
+    row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    if connection.info.server_version < stillness.OLDEST_SERVER or row is None or row[0]:
+        return []
+    if stillness.files(connection) is not None:
+        return [Finding("source-stillness", "ok", "a cluster in which nothing happened is not read again")]
+    return [
+        Finding(
+            "source-files-unseen",
+            "warn",
+            "each snapshot reads the whole cluster, also when nothing happened: the role may not list its files",
+            "GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean) TO the role",
+        )
+    ]
 
 
 def _free_senders(connection: psycopg.Connection[Any], most: int) -> int:

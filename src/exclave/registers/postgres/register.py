@@ -41,10 +41,9 @@ class PostgresRegister:
 
     @contextmanager
     def capture(self, prior: Prior, slabs: SlabPool, told: Told) -> Generator[Capture]:
-        """A base backup. `prior` is not needed: pages are recognised after they were read."""
-        del prior
+        """A base backup; or nothing, when the cluster is known to be as it was (see `stillness`)."""
         with ExitStack() as context:
-            yield PostgresCapture(self.source, slabs, told, context)
+            yield PostgresCapture(self.source, prior, slabs, told, context)
 
     def size_hint(self) -> int:
         """The databases' sizes together; 0 when they cannot be asked for."""

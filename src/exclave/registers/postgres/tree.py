@@ -57,7 +57,7 @@ class Tree:
         self._add(parent, name, stat.S_IFLNK | 0o777, 0, mtime_seconds, NO_CONTENT, 0)
 
     def listings(self) -> Iterator[Listing]:
-        """Every folder once, complete, names sorted. Owner 0; no change time or inode: nothing may be skipped."""
+        """Every folder once, complete, names sorted. Owner 0; no change time, inode or device."""
         for path, rows in sorted(self._folders.items()):
             order = sorted(range(len(rows.names)), key=rows.names.__getitem__)
             numbers = np.frombuffer(rows.numbers, dtype=np.int64).reshape(-1, 5)[order]

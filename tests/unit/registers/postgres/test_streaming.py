@@ -3,6 +3,7 @@
 import io
 import tarfile
 from dataclasses import dataclass, field
+from itertools import chain
 
 import pytest
 from psycopg import pq
@@ -101,7 +102,7 @@ def test_both_forms_tell_the_same_tree(wire):
     played, pool = wire(), GuardedPool()
     backup = Backup(played, pool, block_bytes=8192)
     content, rows = {}, {}
-    for event in backup.events(lambda _files, _bytes: None):
+    for event in chain(backup.slabs(lambda _files, _bytes: None), backup.listings()):
         if isinstance(event, Slab):
             for ordinal, start, end in event.spans:
                 content[ordinal] = bytes(event.memory[start:end])
