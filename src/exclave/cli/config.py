@@ -42,7 +42,7 @@ def show(call: Call, effective: bool) -> None:
     config = call.config()
     if not effective:
         text = config.file.read_text(encoding="utf-8")
-        call.out.line(text.rstrip("\n"))
+        call.out.text(text.rstrip("\n"))
         call.out.document(file=str(config.file), text=text)
         return
     values = dict(_flat(config, ""))

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from exclave.printable import printable
+
 if TYPE_CHECKING:
     from exclave.cli.options import Call
     from exclave.errors import ExclaveError
+
+
+STOPPED = 130  # as shells expect of a program that a signal stopped
 
 
 def report_error(call: Call, error: ExclaveError) -> int:
@@ -41,28 +46,24 @@ def report_unexpected(call: Call, error: Exception) -> int:
     return _print(call, "unexpected", "Something happened that nobody expected", why, hint, 1)
 
 
+def report_lost(call: Call, error: OSError, code: int) -> int:
+    """The work is done and its result reached nobody: the verb's own exit code, or 1 when that was 0."""
+    call.out.as_json = False  # nothing can be written there
+    why = f"{error.strerror or error}; what the command did stays done"
+    _print(call, "output-lost", "The result could not be written to standard output", why, "df -h", 1)
+    return code or 1
+
+
 def interrupted(call: Call) -> int:
-    """Say that the run was stopped; 130, as shells expect."""
-    if call.out.mode != "none":
-        click.echo("stopped; nothing lost; run again to go on", err=True)
-    return 130
+    """Say that the run was stopped."""
+    call.out.say("stopped; nothing lost; run again to go on")
+    return STOPPED
 
 
 def _print(call: Call, error_id: str, what: str, why: str, following: str, code: int) -> int:
-    what, why, following = (" ".join(text.split()) for text in (what, why, following))
-    if call.out.as_json:
-        import json
-
-        row = {
-            "schema": "exclave/error/1",
-            "id": error_id,
-            "what": what,
-            "why": why,
-            "next": following,
-            "exit": code,
-        }
-        click.echo(json.dumps(row, indent=2, ensure_ascii=False))
-    click.echo(f"error[{error_id}]: {what}\n  why:  {why}\n  next: {following}", err=True)
+    what, why, following = (printable(" ".join(text.split())) for text in (what, why, following))
+    call.out.failure(id=error_id, what=what, why=why, next=following, exit=code)
+    call.out.error(f"error[{error_id}]: {what}\n  why:  {why}\n  next: {following}")
     return code
 
 

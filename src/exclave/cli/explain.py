@@ -38,5 +38,5 @@ def command(call: Call, topic: str | None) -> None:
         raise NotThere(
             "no-explanation", f"There is no explanation of {topic!r}", why=why, hint="exclave explain"
         )
-    call.out.line(f"{topic}\n\n{known[topic]}")
+    call.out.text(f"{topic}\n\n{known[topic]}")
     call.out.document(id=topic, text=known[topic])

@@ -36,7 +36,7 @@ def command(
     text = template(realm or file.parent.name, home=not embassy, copies=copies, realm_id=realm_id)
     parse(text, file)
     if dry_run:
-        call.out.line(text)
+        call.out.text(text)
         call.out.document(dry_run=True, file=str(file), text=text)
         return
     create(file, text)

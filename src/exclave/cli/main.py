@@ -7,11 +7,21 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import click
 
-from exclave.cli.errors import interrupted, report_error, report_unexpected, report_usage
+from exclave import leavings
+from exclave.cli import writing
+from exclave.cli.errors import (
+    STOPPED,
+    interrupted,
+    report_error,
+    report_lost,
+    report_unexpected,
+    report_usage,
+)
 from exclave.cli.options import Call
 from exclave.errors import ExclaveError
 from exclave.settings import nearest
@@ -80,7 +90,8 @@ def exclave() -> None:
     """Keep a state's registers alive abroad, under its own jurisdiction.
 
     Results go to standard output, talk to standard error. Exit codes: 0 done, 1 failed, 2 usage or settings,
-    3 done with gaps, 4 policy refuses, 5 quorum missing, 6 busy, 7 verification failed, 8 unreachable.
+    3 done with gaps, 4 policy refuses, 5 quorum missing, 6 busy, 7 verification failed, 8 unreachable,
+    130 stopped by Ctrl-C or SIGTERM.
     """
 
 
@@ -88,40 +99,72 @@ def run(arguments: list[str]) -> int:
     """Run one command line; the exit code. Never raises for what a user can meet."""
     call = Call()
     call.out.as_json = "--json" in arguments
+    code = _run(call, arguments)
+    lost = call.out.flush()
+    return code if lost is None else report_lost(call, lost, code)
+
+
+def _run(call: Call, arguments: list[str]) -> int:
     try:
         code = exclave.main(arguments, prog_name="exclave", standalone_mode=False, obj=call)
     except ExclaveError as error:
         return report_error(call, error)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        call.out.error(error.format_message())
         return 2
     except click.ClickException as error:
         return report_usage(call, error)
     except (KeyboardInterrupt, click.Abort):
         return interrupted(call)
-    except BrokenPipeError:
-        # The reader of our output has left (`exclave ... | head`): nobody to tell, nothing wrong.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except SystemExit:  # click's answer when the reader of a help page has left (`exclave --help | head`)
         return 0
     except Exception as error:  # noqa: BLE001  the one place where everything unexpected ends
+        if isinstance(error, OSError) and _is_of_click(error):
+            return report_lost(call, error, 0)
         return report_unexpected(call, error)
     return code if isinstance(code, int) else 0
 
 
+def _is_of_click(error: OSError) -> bool:
+    """Whether it was met by click, which writes the help pages and nothing else."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and str(at.tb_frame.f_globals.get("__name__")) == "click.utils"
+
+
 def main() -> None:
-    """Entry point of the console script."""
-    signal.signal(signal.SIGTERM, _stop)
-    code = run(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code == 130 and threading.active_count() > 1:
+    """Run the command line of this process, and end the process."""
+    writing.open_missing()
+    try:
+        _listen(_stop)
+        code = run(sys.argv[1:])
+        _listen(_leave)
+    except KeyboardInterrupt:  # in the few instructions in which nothing else answers it
+        _leave(signal.SIGINT, None)
+        return
+    writing.let_go()
+    if code == STOPPED and threading.active_count() > 1:
         # Workers may be deep in a read or a put. Every write is create-only and ordered, so leaving at once is safe.
+        leavings.remove_all()
         os._exit(code)
     sys.exit(code)
 
 
+def _listen(answer: Callable[[int, FrameType | None], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, answer)
+
+
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """The verb is over, or stopped already: leave without waiting for anything."""
+    leavings.remove_all()
+    os._exit(STOPPED)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from typing import Any, TextIO
 import click
 
 from exclave.cli.progress import LIFE_SECONDS, NDJSON_SECONDS, Board, Ndjson, Ticking
+from exclave.cli.writing import flush, write
 from exclave.errors import Misconfigured, Refused
+from exclave.printable import printable, printable_json
 
 
 @dataclass(slots=True)
@@ -22,30 +24,64 @@ class Output:
     mode: str = "auto"
     data: TextIO = field(default_factory=lambda: sys.stdout)
     talk: TextIO = field(default_factory=lambda: sys.stderr)
+    _lost: OSError | None = None
 
     def say(self, text: str) -> None:
         """A remark for the person who waits; never part of the result."""
         if self.mode != "none":
-            print(text, file=self.talk, flush=True)
+            write(printable(text), self.talk, flush=True)
 
-    def line(self, text: str = "") -> None:
-        """A line of the result as people read it; nothing with --json."""
+    def error(self, text: str) -> None:
+        """Why it failed, in lines that hold nothing but what is visible; never kept back."""
+        write(text, self.talk, flush=True)
+
+    def line(self, text: str = "", *, colour: str | None = None) -> None:
+        """A line of the result as people read it; nothing with --json. What comes from outside may stand in it."""
+        shown = printable(text)
+        if colour is not None and self.data.isatty():
+            shown = click.style(shown, fg=colour, bold=True)
         if not self.as_json:
-            print(text, file=self.data)
+            self._put(shown)
+
+    def text(self, text: str) -> None:
+        """A text of several lines; nothing with --json."""
+        for line in text.split("\n"):
+            self.line(line.expandtabs())
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows of the result under their columns; nothing with --json."""
-        widths = [max(len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)]
-        for row in (columns, *rows):
+        shown = [columns, *([printable(cell) for cell in row] for row in rows)]
+        widths = [max(len(cell) for cell in cells) for cells in zip(*shown, strict=True)]
+        for row in shown:
             self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
     def document(self, **fields: Any) -> None:
         """The result as one JSON document, `exclave/VERB/1`; nothing without --json. Called once a run."""
+        self._json(self.verb.replace(" ", "-"), fields)
+
+    def failure(self, **fields: Any) -> None:
+        """The document of a run that failed."""
+        self._json("error", fields)
+
+    def flush(self) -> OSError | None:
+        """Hand over what was written of the result; what the system said when any of it was lost.
+
+        A reader that has left (`exclave ... | head`) has lost nothing that it wanted.
+        """
+        lost = self._lost or flush(self.data)
+        self._lost = lost
+        return None if isinstance(lost, BrokenPipeError) else lost
+
+    def _json(self, schema: str, fields: dict[str, Any]) -> None:
         if self.as_json:
             import json
 
-            schema = {"schema": f"exclave/{self.verb.replace(' ', '-')}/1"}
-            print(json.dumps(schema | fields, indent=2, ensure_ascii=False), file=self.data)
+            whole = {"schema": f"exclave/{schema}/1"} | fields
+            self._put(printable_json(json.dumps(whole, indent=2, ensure_ascii=False)))
+
+    def _put(self, text: str) -> None:
+        if self._lost is None:
+            self._lost = write(text, self.data)
 
     def progress(self, *, safe: str) -> Board:
         """A display of long work, for use in `with`. `safe` says what happens when the run is interrupted."""
@@ -72,7 +108,10 @@ class Output:
                 hint=hint,
             )
         self.say(f"{sentence}.")
-        if click.prompt(f"Type {subject} to go on", default="", show_default=False, err=True) != subject:
+        if (
+            click.prompt(f"Type {printable(subject)} to go on", default="", show_default=False, err=True)
+            != subject
+        ):
             raise Refused(
                 "not-confirmed", "This was not confirmed: another word was typed", why=sentence, hint=hint
             )

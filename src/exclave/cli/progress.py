@@ -7,6 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
+from exclave.cli.writing import write
+from exclave.printable import printable
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -50,11 +53,12 @@ class Task:
     def sentence(self) -> str:
         """`land: read and seal, 12.0 of 40.1 MB, 31.2 MB/s, 1 s left`."""
         if self.finished or not (self.done or self.total):
-            return f"{self.name}: {self.what}"
+            return printable(f"{self.name}: {self.what}")
         whole = f" of {size(self.total)}" if self.total else ""
         eta = self.eta_seconds()
         left = "" if eta is None else f", {span(eta)} left"
-        return f"{self.name}: {self.what}, {size(self.done)}{whole}, {size(self.rate())}/s{left}"
+        said = f"{self.name}: {self.what}, {size(self.done)}{whole}, {size(self.rate())}/s{left}"
+        return printable(said)
 
 
 class Board(Protocol):
@@ -89,7 +93,7 @@ class Ticking:
         """One beat of the display."""
         for task in self.tasks:
             if not task.finished:
-                print(f"{task.sentence()} ({self.safe})", file=self.talk, flush=True)
+                write(f"{task.sentence()} ({self.safe})", self.talk, flush=True)
 
     def __enter__(self) -> Self:
         if self._every is not None:
@@ -126,7 +130,7 @@ class Ndjson(Ticking):
                 "finished": task.finished,
                 "safe": self.safe,
             }
-            print(json.dumps(row), file=self.talk, flush=True)
+            write(json.dumps(row), self.talk, flush=True)
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)

@@ -41,7 +41,7 @@ def command(call: Call, registers: tuple[str, ...], watch: str | None, dry_run: 
     while True:
         began = time.monotonic()
         code = _round(call, names)
-        call.out.data.flush()
+        call.out.flush()
         rest = max(0.0, began + pause - time.monotonic())
         call.out.say(f"{'done' if code in (0, 3) else 'failed'}; the next round begins in {rest:.0f} s")
         time.sleep(rest)

@@ -17,7 +17,7 @@ class Terminal(Ticking):
         super().__init__(talk, safe, every=every)
         columns = (
             SpinnerColumn(finished_text="\u2713"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
         )
         self._bars = Progress(*columns, console=Console(file=talk), transient=True)

@@ -11,9 +11,9 @@ from exclave.crypto import hashing
 from exclave.crypto.sign import MAX_NOTE_BYTES, Verifier
 from exclave.embassies.embassy import Embassy
 from exclave.errors import Misconfigured, NotThere, Tampered, Unreachable
+from exclave.printable import printable
 from exclave.sealed import commits, names
 from exclave.sealed.commits import FIRST, Commit
-from exclave.stores import naming
 from exclave.types import ObjectId, RegisterId
 
 
@@ -252,7 +252,7 @@ class _Reader:
         raise failure
 
     def _chain(self, links: list[Link], path: str, why: str) -> Chain:
-        return Chain(tuple(links), self.last, (Trouble(self._embassy.name, naming.printable(path), why),))
+        return Chain(tuple(links), self.last, (Trouble(self._embassy.name, printable(path), why),))
 
 
 def _invalid(why: str) -> Tampered:

@@ -21,9 +21,9 @@ from exclave.errors import ExclaveError, Misconfigured, NotThere, Tampered, Unre
 from exclave.flows import paper_trail, wellformed
 from exclave.flows.verification import Looked, Problem, Report
 from exclave.flows.wellformed import Expected
+from exclave.printable import printable
 from exclave.sealed import container, names
 from exclave.sealed.commits import FIRST
-from exclave.stores import naming
 from exclave.stores.base import Listed
 from exclave.stores.wrapping import innermost
 from exclave.types import RegisterId
@@ -268,7 +268,7 @@ class _Run:
 
     def _problem(self, embassy: Embassy, path: str, error_id: str, why: str) -> None:
         with self._lock:
-            self.problems.append(Problem(embassy.name, naming.printable(path), error_id, why))
+            self.problems.append(Problem(embassy.name, printable(path), error_id, why))
 
     def _count(self, looked: Looked, read: int, size: int) -> None:
         with self._lock:

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from exclave.errors import ExclaveError, Misconfigured, Tampered, Unreachable
+from exclave.printable import printable
 from exclave.stores import naming, refusals
 from exclave.stores.base import Listed
 from exclave.types import Buffer
@@ -109,7 +110,7 @@ class DirectoryStore:
                     mode = os.lstat(os.path.join(where, name)).st_mode
                     fits = naming.is_part(name) and len(inside) + len(name) <= naming.MAX_NAME
                     if not fits or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                        yield naming.printable(inside + name)
+                        yield printable(inside + name)
 
     def _open_root(self) -> int:
         try:

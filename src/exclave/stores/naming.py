@@ -28,10 +28,3 @@ def folder(prefix: str) -> list[str]:
     if not prefix.endswith("/"):
         raise ValueError(f"a listing begins at a folder, with its slash: {prefix[:MAX_NAME]!r}")
     return parts(prefix[:-1])
-
-
-def printable(path: str) -> str:
-    """A path that a host chose, for people to read: nothing in it moves a cursor or begins another line."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in path
-    )

@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from exclave import leavings
 from exclave.registers.sqlite import connecting
 from exclave.registers.sqlite.connecting import busy, foreign_errors, journal_mode, no_room
 from exclave.types import Instant
@@ -140,7 +141,7 @@ def temporary_folder(parent: Path | None) -> Generator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(parent)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder = leavings.make(parent, _PREFIX)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
@@ -148,7 +149,7 @@ def temporary_folder(parent: Path | None) -> Generator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        leavings.remove(folder)
         os.close(lock)
 
 
