@@ -4,14 +4,20 @@ import os
 import random
 import time
 
+import psycopg
 import pytest
 
+from exclave.embassies.embassy import Embassy
 from exclave.listing import CTIME, DEVICE, INODE, ROOT
 from exclave.registers.postgres import binaries
+from exclave.registers.postgres.rebuild import PostgresRebuilder
 from exclave.registers.postgres.register import PostgresRegister
 from exclave.registers.postgres.stillness import TRUSTED_NS
+from exclave.runtimes.postgres import PostgresRuntime
+from exclave.stores.directory import DirectoryStore
 from exclave.testing.observing import Remembered, observe
-from exclave.testing.postgres import cluster, lay_out, workspace
+from exclave.testing.postgres import cluster, lay_out, own, workspace
+from exclave.testing.world import World
 
 pytestmark = pytest.mark.integration
 
@@ -215,6 +221,40 @@ def test_the_role_needs_to_see_the_files(home):
         "REVOKE EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean) FROM backup"
     )
     home.run("DROP ROLE backup")
+
+
+def test_a_still_snapshot_starts_abroad():
+    """Through home's own catalogue and the sealed snapshots, with a tablespace."""
+    with workspace() as folder, cluster(17, settings={"autovacuum": "off"}) as home:
+        (folder / "space").mkdir(mode=0o700)
+        own(folder / "space")
+        home.run(
+            f"CREATE TABLESPACE far LOCATION '{folder / 'space'}'",
+            "CREATE TABLE land TABLESPACE far AS SELECT g AS id FROM generate_series(1, 1000) g",
+            "VACUUM ANALYZE",
+        )
+        time.sleep(_QUIET_SECONDS)
+        DirectoryStore.prepare(folder / "site")
+        site = Embassy("site", DirectoryStore(folder / "site"))
+        world = World(folder, PostgresRegister(home.conninfo), copies=1, embassies=[site])
+        first = world.protect()
+        home.run("CHECKPOINT")  # moves what is remembered
+        still = [world.protect() for _ in range(3)]
+        assert {done.new_bytes for done in still} == {0}
+        assert {done.bytes for done in still} == {first.bytes}
+        assert [done.consistent_at for done in still] == sorted({done.consistent_at for done in still})
+        assert still[0].consistent_at > first.consistent_at
+        assert still[1].position == still[2].position, "it was read: a backup moves the position"
+        home.run("INSERT INTO land VALUES (0)")
+        assert world.protect().new_bytes > 0
+        world.restore(folder / "back", sequence=still[-1].sequence, rebuilder=PostgresRebuilder())
+        runtime = PostgresRuntime(folder / "run", start_seconds=60)
+        service = runtime.start("back", folder / "back")
+        try:
+            with psycopg.connect(service.address) as connection:
+                assert connection.execute("SELECT count(*) FROM land").fetchall() == [(1000,)]
+        finally:
+            runtime.stop(service)
 
 
 @pytest.mark.long
