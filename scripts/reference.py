@@ -27,6 +27,7 @@ EXIT_CODES = (
     (6, "busy", "Another process is doing this very thing. Wait for it."),
     (7, "verification failed", "Bytes are not what was written. Stop, keep what is there, and find out why."),
     (8, "unreachable", "A site, a server or a disk did not answer or has no room. Trying again may help."),
+    (130, "stopped", "By Ctrl-C, or by SIGTERM as service managers send it. Nothing is lost; run it again."),
 )
 
 

@@ -62,7 +62,7 @@ def _run(
     call.out.say("joining the key in a process of its own")
     with (
         exclusive(records(call) / "activate.lock", what="activating here"),
-        opened(config, request, approvals) as ready,
+        opened(config, request, approvals, call.out.say) as ready,
         call.out.progress(safe=SAFE) as board,
     ):
         call.out.say(f"approved by {', '.join(ready.custodians)}")

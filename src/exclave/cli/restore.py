@@ -59,7 +59,7 @@ def command(
         )
         return 0
     relax()
-    with opened(config, request, approvals) as ready, call.out.progress(safe=SAFE) as board:
+    with opened(config, request, approvals, call.out.say) as ready, call.out.progress(safe=SAFE) as board:
         task = board.task(register)
         restored = _run(call, ready, _wanted(ready, register), path, place, task)
         task.finish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +14,8 @@ from exclave.errors import Misconfigured, NotThere, Tampered, Unreachable
 from exclave.printable import printable
 from exclave.sealed import commits, names
 from exclave.sealed.commits import FIRST, Commit
+from exclave.stores.base import Listed
+from exclave.stores.bounded import ascending
 from exclave.types import ObjectId, RegisterId
 
 
@@ -175,7 +177,7 @@ class _Reader:
             return self._chain(links, names.commits(self._register), error.why or error.what)
 
     def _follow(self, after: str, links: list[Link]) -> Chain:
-        for row in self._embassy.store.list(names.commits(self._register), after=after):
+        for row in self._listed(after):
             try:
                 self._numbers(row.name)
                 note = self._embassy.store.get(row.name, limit=MAX_NOTE_BYTES)
@@ -201,7 +203,7 @@ class _Reader:
 
     def _count(self, known: Known) -> Chain:
         newest = ""
-        for row in self._embassy.store.list(names.commits(self._register)):
+        for row in self._listed():
             try:
                 _, sequence = self._numbers(row.name)
             except Tampered:
@@ -231,6 +233,9 @@ class _Reader:
         if numbers[0] < self.term:
             raise _invalid("its term is lower than one before it")
         return commit
+
+    def _listed(self, after: str = "") -> Iterator[Listed]:
+        return ascending(self._embassy.store.list(names.commits(self._register), after=after))
 
     def _numbers(self, path: str) -> tuple[int, int]:
         """Term and sequence in the path of a commit of this register. A host may list any path at all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from exclave.crypto.hashing import sha256
 from exclave.crypto.open import SEED_BYTES, public_key_of
 from exclave.custody import request as requests
 from exclave.custody.request import MAX_REQUEST_BYTES, NONCE_BYTES, REASON_LIMIT, Request, Wanted
-from exclave.errors import Misconfigured
+from exclave.errors import ExclaveError, Misconfigured
 from exclave.flows.papers import Papers, create
 from exclave.types import Instant
 
@@ -83,7 +84,11 @@ def seed_file(state: Path, text: bytes) -> Path:
 def _forget_expired(state: Path, now: Instant) -> None:
     """Remove the secrets of requests whose time is over: nothing can be opened with them any more."""
     for kept in sorted((state / "sessions").glob("*.request")):
-        if requests.parse(read(kept)).not_after < now:
+        try:
+            over = requests.parse(read(kept)).not_after < now
+        except ExclaveError:
+            continue  # damaged: whether its secret is still needed, nobody can say
+        if over:
             kept.with_suffix(".seed").unlink(missing_ok=True)
             kept.unlink()
 
@@ -91,12 +96,17 @@ def _forget_expired(state: Path, now: Instant) -> None:
 def read(path: Path, limit: int = MAX_REQUEST_BYTES) -> bytes:
     """The bytes of a request's or an answer's file, at most one more than `limit`. Raises Misconfigured."""
     try:
-        with path.open("rb") as stream:
+        # Whoever can put a file beside a request can put a pipe there, whose opening would wait for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise _unreadable(path, "it is no regular file")
             return stream.read(limit + 1)
     except OSError as error:
-        raise Misconfigured(
-            "no-such-file", f"{path} cannot be read", why=error.strerror or str(error), hint="ls -l"
-        ) from error
+        raise _unreadable(path, error.strerror or str(error)) from error
+
+
+def _unreadable(path: Path, why: str) -> Misconfigured:
+    return Misconfigured("no-such-file", f"{path} cannot be read", why=why, hint="ls -l")
 
 
 def _wrong(what: str, why: str) -> Misconfigured:

@@ -25,6 +25,7 @@ from exclave.printable import printable
 from exclave.sealed import container, names
 from exclave.sealed.commits import FIRST
 from exclave.stores.base import Listed
+from exclave.stores.bounded import ascending
 from exclave.stores.wrapping import innermost
 from exclave.types import RegisterId
 
@@ -137,13 +138,14 @@ class _Run:
         if embassy.name in self.unreachable:
             return None
         try:
+            rows = list(ascending(embassy.store.list("")))
             adapter = innermost(embassy.store)
             if isinstance(adapter, Open):
                 for path in adapter.strangers():
                     self._problem(
                         embassy, path, "object-malformed", "a link, a device or a name that is not ours"
                     )
-            return list(embassy.store.list(""))
+            return rows  # noqa: TRY300
         except Tampered as error:
             self._problem(embassy, "", error.id, error.why or error.what)
         except ExclaveError as error:

@@ -20,6 +20,7 @@ from exclave.errors import ExclaveError, Misconfigured, Tampered, Unreachable
 from exclave.printable import printable
 from exclave.stores import naming, refusals
 from exclave.stores.base import Listed
+from exclave.stores.bounded import too_many
 from exclave.types import Buffer
 
 INCOMING = "~incoming"
@@ -101,11 +102,14 @@ class DirectoryStore:
         """What lies here and can be no object: links, devices, names outside the alphabet (paths, printable)."""
         os.close(self._open_root())
         with _told(f"{self._root} cannot be listed"):
+            count = 0
             for where, folders, files in os.walk(self._root, onerror=_raise):
                 at = os.path.relpath(where, self._root)
                 inside = "" if at == "." else f"{at}/"
                 if not inside:
                     folders[:] = [name for name in folders if name not in _NOT_OURS]
+                count += len(folders) + len(files)
+                too_many(count)
                 for name in sorted([*folders, *files]):
                     mode = os.lstat(os.path.join(where, name)).st_mode
                     fits = naming.is_part(name) and len(inside) + len(name) <= naming.MAX_NAME
@@ -267,12 +271,13 @@ def _walk(here: int, inside: str, after: str) -> Iterator[Listed]:
     try:
         rows: list[tuple[str, bool]] = []
         with os.scandir(here) as entries:
-            for entry in entries:
+            for count, entry in enumerate(entries, 1):
+                too_many(count)
                 if not naming.is_part(entry.name):
                     continue
                 folder = entry.is_dir(follow_symlinks=False)
                 path = f"{inside}{entry.name}/" if folder else inside + entry.name
-                if path > after or (folder and after.startswith(path)):
+                if len(path) <= naming.MAX_NAME and (path > after or (folder and after.startswith(path))):
                     rows.append((path, folder))
         rows.sort()
         for path, folder in rows:
@@ -282,7 +287,7 @@ def _walk(here: int, inside: str, after: str) -> Iterator[Listed]:
                     yield from _walk(os.open(part, _FOLDER, dir_fd=here), path, after)
                     continue
                 found = os.stat(part, dir_fd=here, follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode) and len(path) <= naming.MAX_NAME:
+                if stat.S_ISREG(found.st_mode):
                     yield Listed(path, found.st_size)
     finally:
         os.close(here)

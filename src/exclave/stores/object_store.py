@@ -25,6 +25,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from exclave.errors import ExclaveError, Misconfigured
 from exclave.stores import naming, refusals
 from exclave.stores.base import Listed
+from exclave.stores.bounded import endless, too_many
 from exclave.stores.credentials import azure_keys, private_file, s3_keys
 from exclave.stores.s3_lock import S3Lock
 from exclave.stores.s3_requests import S3Requests
@@ -181,7 +182,13 @@ class ObjectStore:
             batches: Iterable[Sequence[ObjectMeta]] = obstore.list(  # pyright: ignore[reportUnknownMemberType] -- Arrow
                 self._store, prefix or None, offset=offset, chunk_size=1000
             )
+            firsts = set[str]()
             for batch in batches:
+                first = batch[0]["path"] if batch else ""
+                if first in firsts:
+                    raise endless("the same page of it came twice")
+                firsts.add(first)
+                too_many(len(rows) + len(batch))
                 for found in batch:
                     path = found["path"]
                     if path.startswith(prefix) and path > after:
