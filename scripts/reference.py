@@ -87,7 +87,14 @@ def verbs() -> str:
     """The help of every verb and of every verb below it."""
     click = importlib.import_module("click")
     main = importlib.import_module("exclave.cli.main")
-    context = click.Context(main.exclave, info_name="exclave", max_content_width=100, terminal_width=100)
+    names = main.exclave.context_settings["help_option_names"]  # click keeps what it was first asked for
+    context = click.Context(
+        main.exclave,
+        info_name="exclave",
+        max_content_width=100,
+        terminal_width=100,
+        help_option_names=names,
+    )
     lines = ["# Command line", "", f"What `exclave VERB --help` prints. {AGAIN}", ""]
     for verb in main.exclave.list_commands(context):
         stack = [(main.exclave.get_command(context, verb), context, verb, "##")]

@@ -965,7 +965,7 @@ def cluster(
 
 
 def test_a_cluster_is_made_ready_to_recover(writing: ModuleType, w: Any, restore: Any) -> None:
-    cluster(writing, w, oids=b"16384 /home/only\n")
+    cluster(writing, w, oids=b"16384 /srv/only\n")
     code, out, said = restore()
     assert code == 0, said
     assert "PostgreSQL 17" in said
