@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from exclave.config import Config, EmbassyConfig
     from exclave.embassies.embassy import Embassy
+    from exclave.flows.home import Home
     from exclave.flows.papers import Papers
-    from exclave.flows.protect import Home
     from exclave.flows.status import Asked
     from exclave.flows.writers import Written
     from exclave.registers.base import Finding, Rebuilder, Register
@@ -90,7 +90,7 @@ def register_state(config: Config, name: str) -> Path:
 def home(config: Config, name: str) -> Home:
     """All that home needs to protect one register. Raises Misconfigured, Tampered, NotThere."""
     from exclave import homedisk, keyfiles
-    from exclave.flows.protect import Home
+    from exclave.flows.home import Home
 
     keys = config.at_home().keys
     charter = papers(config).charter

@@ -22,7 +22,7 @@ from exclave.cli.output import Output
 from exclave.cli.progress import Task
 from exclave.cli.protect import _tell
 from exclave.errors import Refused
-from exclave.flows.protect import Protected
+from exclave.flows.home import Protected
 from exclave.types import Gap, Instant
 
 EVIL = "a\x1b[2J\x1b]0;title\x07\x9b31m\r\nforged: all is well\x7f\u202e\udcff"

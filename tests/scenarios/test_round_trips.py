@@ -26,7 +26,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from exclave.embassies.embassy import Embassy
-from exclave.flows.protect import Protected
+from exclave.flows.home import Protected
 from exclave.registers.base import Register
 from exclave.registers.files.register import FilesRegister
 from exclave.registers.postgres import binaries

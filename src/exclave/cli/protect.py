@@ -18,7 +18,7 @@ from exclave.errors import ExclaveError, Misconfigured
 
 if TYPE_CHECKING:
     from exclave.cli.progress import Task
-    from exclave.flows.protect import Protected
+    from exclave.flows.home import Protected
 
 SAFE = "safe to interrupt: run it again and it goes on"
 AT_ONCE = 2  # registers read at the same time: each takes buffers of its own

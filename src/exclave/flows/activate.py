@@ -22,8 +22,8 @@ from exclave.flows import unfinished
 from exclave.flows.activation_record import SECOND, Activation, Served
 from exclave.flows.choosing import choose
 from exclave.flows.papers import Papers
-from exclave.flows.protect import Told
 from exclave.flows.restore import Restored, restore
+from exclave.flows.told import Told
 from exclave.registers.base import Finding, Rebuilder
 from exclave.runtimes.base import Runtime, Service, log_of
 from exclave.sealed.keys import Opener

@@ -5,24 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 from exclave.crypto.sign import Verifier
 from exclave.embassies import copy, inspect
 from exclave.embassies.embassy import Embassy
 from exclave.embassies.inspect import History
 from exclave.errors import ExclaveError, Unreachable
+from exclave.flows.told import Told
 from exclave.types import RegisterId
 
 _LOOK_SECONDS = 0.2
-
-
-class Told(Protocol):
-    """Progress: objects and bytes so far."""
-
-    def told(self, files: int, done: int) -> None:
-        """So much of it is done."""
-        ...
 
 
 def in_step(embassies: Sequence[Embassy], history: History) -> list[Embassy]:

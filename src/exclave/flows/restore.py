@@ -18,8 +18,8 @@ from exclave.crypto import hashing
 from exclave.embassies.fetch import Fetcher
 from exclave.errors import NotThere, Tampered
 from exclave.flows.ahead import ahead
-from exclave.flows.protect import Told
 from exclave.flows.reading import SnapshotReader
+from exclave.flows.told import Told
 from exclave.listing import SIZE
 from exclave.registers.base import Rebuilder, Rebuilt
 from exclave.registers.files.rebuilding import TreeBuilder

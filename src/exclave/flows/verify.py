@@ -19,6 +19,7 @@ from exclave.embassies.embassy import Embassy
 from exclave.embassies.inspect import Chain
 from exclave.errors import ExclaveError, Misconfigured, NotThere, Tampered, Unreachable
 from exclave.flows import paper_trail, wellformed
+from exclave.flows.told import Told
 from exclave.flows.verification import Looked, Problem, Report
 from exclave.flows.wellformed import Expected
 from exclave.printable import printable
@@ -36,18 +37,6 @@ MAX_PAPERS_BYTES = 64 << 20  # kept of one embassy's charters and custody record
 _START_BYTES = 4096  # enough of an object for its header
 
 Writers = Verifier | Sequence[Verifier]
-
-
-class Told(Protocol):
-    """Progress, as far as a flow tells it."""
-
-    def phase(self, what: str, total: int = 0) -> None:
-        """A new phase begins; `total` bytes if known."""
-        ...
-
-    def told(self, files: int, done: int) -> None:
-        """So much of it is done."""
-        ...
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from exclave.embassies.fetch import Fetcher
 from exclave.errors import NotThere
 from exclave.flows import protect as protecting
 from exclave.flows import restore as restoring
-from exclave.flows.protect import Home, Protected
+from exclave.flows.home import Home, Protected
 from exclave.flows.restore import Restored
 from exclave.registers.base import Rebuilder, Register
 from exclave.sealed import container

@@ -12,7 +12,7 @@ import pytest
 from exclave.embassies.embassy import Embassy
 from exclave.errors import NotThere, Tampered, Unreachable
 from exclave.flows import protect as protecting
-from exclave.flows.protect import Home
+from exclave.flows.home import Home
 from exclave.registers.memory import MemoryRegister
 from exclave.sealed.commits import Pack
 from exclave.session import Pending, Session
