@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +17,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 NOBODY = 65534
+
+# Whoever starts the tests in the background of a shell has Ctrl-C ignored, and every program started from here too:
+# the tests that press it would wait for nothing. A handler (any) is not inherited; to ignore is.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One outcome for one tree: a failure found by chance in CI would be nobody's. `make test-long` looks further.
 settings.register_profile(

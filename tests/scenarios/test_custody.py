@@ -246,7 +246,7 @@ def test_a_person_confirms_by_the_realms_name(home):
     home.run("request", "gazette", "--reason", "home is dark")
     told = home.run("approve", "request.exclave", "--as", custodian(home, "anna"), code=4)
     assert told["id"] == "not-confirmed"
-    assert "home is dark" in told["what"]
+    assert "home is dark" in told["why"]  # the sentence that a signature would have meant
     assert not list(home.folder.glob("*.approval"))
 
 
