@@ -43,8 +43,9 @@ class Campaign:
         return end
 
     def _note(self) -> None:
+        state = self._state()
         for commit in self.world.commits():
-            self.wanted.setdefault(commit.sequence, self._state())
+            self.wanted.setdefault(commit.sequence, state)
 
     def check(self, read: Callable[[Path], str], sequences: list[int]) -> None:
         """These snapshots give back what the source had then."""
