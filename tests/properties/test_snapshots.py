@@ -186,3 +186,10 @@ def test_more_copies_than_embassies_is_a_mistake_in_the_settings(tmp_path: Path)
     world = World(tmp_path, MemoryRegister({b"a": b"1"}), sites=1, copies=2)
     with pytest.raises(Misconfigured, match="only 1"):
         world.protect()
+
+
+def test_a_restore_counts_the_files_that_the_snapshot_counted(tmp_path: Path) -> None:
+    world = World(tmp_path, MemoryRegister({b"a": b"1", b"b/empty": b"", b"b/c": b"22"}))
+    done = world.protect()
+    restored = world.restore(tmp_path / "out")
+    assert (restored.files, restored.bytes) == (done.files, done.bytes) == (3, 3)

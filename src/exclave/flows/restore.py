@@ -7,6 +7,7 @@ No index is needed.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from exclave.errors import NotThere, Tampered
 from exclave.flows.ahead import ahead
 from exclave.flows.reading import SnapshotReader
 from exclave.flows.told import Told
-from exclave.listing import SIZE
+from exclave.listing import MODE, SIZE
 from exclave.registers.base import Rebuilder, Rebuilt
 from exclave.registers.files.rebuilding import TreeBuilder
 from exclave.sealed import packing, plan, selecting
@@ -135,13 +136,13 @@ def _lay_out(wanted: dict[bytes, Folder], builder: TreeBuilder, prover: Prover) 
         folder = wanted[path]
         files = builder.folder(folder.listing())
         laid.plan.add(folder, files)
+        laid.files += int(np.count_nonzero((folder.stats[:, MODE] & 0o170000) == stat.S_IFREG))
         for row in np.flatnonzero(files >= 0).tolist():
             number = int(files[row])
             prover.wanted[number] = folder.digests[row].tobytes()
             if folder.page_bytes[row]:
                 inside = path + b"/" + folder.names[row] if path else folder.names[row]
                 laid.paged[number] = inside, int(folder.stats[row, SIZE])
-            laid.files += 1
             laid.bytes += int(folder.stats[row, SIZE])
     return laid
 
