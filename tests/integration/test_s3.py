@@ -154,7 +154,7 @@ def test_a_site_in_a_bucket_falls_behind_catches_up_and_verifies(tmp_path: Path)
     made = SealedWorld()
     with Seaweed(tmp_path) as site:
         site.bucket("behind")
-        near, far = MemoryStore(), bucket(site, "s3://behind", request_seconds=5)
+        near, far = MemoryStore(), bucket(site, "s3://behind", request_seconds=60)
         embassies = [Embassy("near", near), Embassy("far", far)]
         for dark in (False, True):
             if dark:
