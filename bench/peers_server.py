@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,10 @@ wal_level = replica
 max_wal_senders = 8
 full_page_writes = on
 """
+
+
+# A server that runs was not started in this very second: what is that young is never taken for unchanged.
+REST_SECONDS = 3
 
 
 def programs() -> Path:
@@ -99,6 +104,7 @@ class Server:
     def __enter__(self) -> Self:
         options = f"-k {self.sockets} -p {self.port}"
         self._control("start", "-l", f"{self.folder}.log", "-o", options)
+        time.sleep(REST_SECONDS)
         return self
 
     def __exit__(
