@@ -67,7 +67,8 @@ def seal_into(plain: Buffer, out: memoryview, key: bytes, context: bytes, scratc
     decryptor = Cobblestone256Decryptor(key, context)
     opened = decryptor.update_into(out[: written + len(tail)], scratch)
     rest = decryptor.finalize()
-    same = memoryview(scratch)[:opened] == memoryview(plain)[:opened] and rest == memoryview(plain)[opened:]
+    # A bytearray on the left compares with memcmp; two memoryviews compare byte by byte, three times slower.
+    same = scratch[:opened] == memoryview(plain)[:opened] and bytearray(rest) == memoryview(plain)[opened:]
     if written + len(tail) != len(out) or opened + len(rest) != len(plain) or not same:
         raise RuntimeError("what was just sealed does not open again: memory or processor fault")
 
